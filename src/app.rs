@@ -1,0 +1,170 @@
+//! The application: wires the parts, starts them, and stops them in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use axum::Router;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::account::ApiKey;
+use crate::clock::Clock;
+use crate::config::{Config, Seed};
+use crate::dispatch::{Dispatcher, Parts};
+use crate::handover::Handover;
+use crate::http::{Api, router};
+use crate::publish::Publisher;
+use crate::random::Chance;
+use crate::store::Store;
+
+/// scanhook with its database open, ready to serve.
+#[derive(Debug)]
+pub struct App {
+    pub store: Store,
+    pub clock: Clock,
+    pub dispatcher: Arc<Dispatcher>,
+    router: Router,
+    config: Config,
+    /// The tasks that commit batches; `finish` ends them.
+    writers: TaskTracker,
+    finish: CancellationToken,
+}
+
+impl App {
+    /// Opens the database, brings it up to date and wires the parts. Nothing is sent yet.
+    pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let store = Store::open(&config.database).await?;
+        let chance = match config.chance.seed {
+            Seed::Random => Chance::from_system(),
+            Seed::Fixed(seed) => Chance::from_seed(seed),
+        };
+        let new_cursor_key = ApiKey::generate(&mut chance.stream("cursor-key", ""));
+        let installation = store.enter(new_cursor_key.reveal()).await.context("cannot enter the database")?;
+        let chance = chance.of_process(installation.process_number);
+        let default_key = &config.auth.default_key;
+        let key_hash = (!default_key.is_empty()).then(|| ApiKey::new(default_key).hash());
+        store.set_default_key_hash(key_hash.as_deref()).await.context("cannot set auth.default_key")?;
+
+        let writers = TaskTracker::new();
+        let finish = CancellationToken::new();
+        let settings = config.dispatch.clone();
+        let (handover, handed_over) = Handover::new(
+            installation.process_number,
+            settings.lease,
+            settings.in_hand,
+            settings.in_hand_per_subscriber,
+        );
+        let handover = Arc::new(handover);
+        let publisher = Publisher::start(
+            store.clone(),
+            Arc::clone(&handover),
+            clock.clone(),
+            chance.clone(),
+            &writers,
+            finish.clone(),
+        );
+        let parts = Parts {
+            store: store.clone(),
+            handover: Arc::clone(&handover),
+            handed_over,
+            clock: clock.clone(),
+            chance: chance.clone(),
+            settings,
+            vendors: config.vendors.clone(),
+        };
+        let dispatcher = Arc::new(Dispatcher::new(parts, &writers, finish.clone())?);
+        let router = router(Api {
+            store: store.clone(),
+            publisher,
+            handover,
+            clock: clock.clone(),
+            chance,
+            auth_mode: config.auth.mode,
+            cursor_key: installation.cursor_key,
+            body_limit_bytes: config.server.body_limit_bytes,
+            batch_body_limit_bytes: config.server.batch_body_limit_bytes,
+        });
+        Ok(Self { store, clock, dispatcher, router, config, writers, finish })
+    }
+
+    /// The HTTP surface, for serving it elsewhere than [`run`](Self::run) does.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Binds the address in `server.listen`.
+    pub async fn bind(&self) -> anyhow::Result<TcpListener> {
+        bind(self.config.server.listen).await
+    }
+
+    /// Serves and dispatches until `stop`, then finishes what is under way, within
+    /// `server.shutdown_limit`.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+        let limit = self.config.server.shutdown_limit;
+        let stop_dispatch = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let dispatcher = Arc::clone(&self.dispatcher);
+        let dispatching = tasks.spawn({
+            let stop = stop_dispatch.clone();
+            async move { dispatcher.run(&stop).await }
+        });
+        let served = serve(listener, self.router.clone(), stop.clone(), limit).await;
+        info!("stopping: finishing what is in flight, for at most {}", humantime::format_duration(limit));
+        stop_dispatch.cancel();
+        let has_finished = tokio::time::timeout(limit, dispatching).await.is_ok();
+        if !has_finished {
+            warn!("attempts were still under way at the limit; their leases lapse and they are made again");
+        }
+        self.close().await;
+        served
+    }
+
+    /// Commits what is gathered and closes the database.
+    pub async fn close(self) {
+        self.finish.cancel();
+        self.writers.close();
+        self.writers.wait().await;
+        self.store.close().await;
+    }
+}
+
+/// Serves HTTP until `stop`, then lets requests that are under way end, within `limit`.
+async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, limit: Duration) -> anyhow::Result<()> {
+    let listener = listener.tap_io(|connection| {
+        // Without it small answers wait for the client's acknowledgement.
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!("cannot set nodelay: {error}");
+        }
+    });
+    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let past_limit = async {
+        stop.cancelled().await;
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        served = server => served.context("the HTTP server failed"),
+        () = past_limit => {
+            warn!("clients still held connections at the limit");
+            Ok(())
+        }
+    }
+}
+
+/// Binds a TCP address; an error says what to do.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            anyhow!("cannot listen on {address}: the port is in use; stop what uses it, or choose another with --listen (port 0 takes a free one)")
+        }
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("cannot listen on {address}: permission denied; ports below 1024 need root")
+        }
+        _ => anyhow!("cannot listen on {address}: {error}"),
+    })
+}

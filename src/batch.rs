@@ -1,0 +1,116 @@
+//! Batches that form by themselves: while one commit is in flight the next batch gathers, so that
+//! a lone item commits at once and a flood commits in hundreds. Nothing ever waits for company.
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The most items of one batch, and of those waiting for the next.
+const MOST: usize = 1_024;
+
+/// Hands items to one task that commits them in batches.
+#[derive(Debug)]
+pub struct Batcher<T, R> {
+    queue: mpsc::Sender<(T, oneshot::Sender<R>)>,
+}
+
+impl<T, R> Clone for Batcher<T, R> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+/// The batcher has stopped: the program is ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("shutting down")]
+pub struct Stopped;
+
+impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
+    /// Starts the task. `commit` answers for each item, in order. On `stop` the task commits what
+    /// it has and ends.
+    pub fn start<C, F>(tracker: &TaskTracker, stop: CancellationToken, mut commit: C) -> Self
+    where
+        C: FnMut(Vec<T>) -> F + Send + 'static,
+        F: Future<Output = Vec<R>> + Send,
+    {
+        let (queue, mut waiting) = mpsc::channel::<(T, oneshot::Sender<R>)>(MOST);
+        tracker.spawn(async move {
+            let mut gathered = Vec::new();
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = waiting.recv_many(&mut gathered, MOST) => (),
+                    () = stop.cancelled() => waiting.close(),
+                }
+                if gathered.is_empty() && waiting.is_closed() && waiting.is_empty() {
+                    break;
+                }
+                let (items, answers): (Vec<T>, Vec<oneshot::Sender<R>>) = gathered.drain(..).unzip();
+                if items.is_empty() {
+                    continue;
+                }
+                for (answer, result) in answers.into_iter().zip(commit(items).await) {
+                    // Whoever asked may be gone, for instance a client that hung up.
+                    let _ = answer.send(result);
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    /// Hands over an item and waits for its answer.
+    pub async fn submit(&self, item: T) -> Result<R, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.send((item, answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn items_gather_while_a_commit_is_in_flight() {
+        let tracker = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let gate = Arc::new(Semaphore::new(0));
+        let sizes: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let batcher = Batcher::start(&tracker, stop.clone(), {
+            let (gate, sizes) = (gate.clone(), sizes.clone());
+            move |items: Vec<u32>| {
+                sizes.lock().unwrap().push(items.len());
+                let gate = gate.clone();
+                async move {
+                    gate.acquire().await.expect("open").forget();
+                    items.into_iter().map(|item| item * 2).collect()
+                }
+            }
+        });
+        let submits: Vec<_> = (0..10)
+            .map(|n| {
+                tracker.spawn({
+                    let batcher = batcher.clone();
+                    async move { batcher.submit(n).await }
+                })
+            })
+            .collect();
+        while sizes.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(10);
+        for (n, submit) in submits.into_iter().enumerate() {
+            assert_eq!(submit.await.expect("ran"), Ok(n as u32 * 2));
+        }
+        let sizes = sizes.lock().unwrap().clone();
+        assert!(sizes.len() <= 3 && sizes.iter().sum::<usize>() == 10, "{sizes:?}");
+        stop.cancel();
+        tracker.close();
+        tracker.wait().await;
+        assert_eq!(batcher.submit(1).await, Err(Stopped));
+    }
+}

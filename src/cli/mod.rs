@@ -1,0 +1,127 @@
+//! The command line. One file a command.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+mod client;
+mod config;
+mod deliveries;
+mod demo;
+mod events;
+mod migrate;
+mod output;
+mod publish;
+mod receive;
+mod serve;
+mod subscribers;
+
+use crate::config::{Config, Origin, Sources, environment};
+
+/// Plays a security-scanning vendor: stores events, owes each to every subscriber, and sends
+/// signed webhooks exactly as the vendor does.
+#[derive(Debug, Parser)]
+#[command(
+    name = "scanhook",
+    version,
+    after_help = "Example:\n  scanhook demo\n  scanhook serve --ephemeral\n  scanhook help publish"
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+struct Global {
+    /// A settings file; `scanhook config` shows every setting.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The daemon to talk to [default: http://127.0.0.1:7226].
+    #[arg(long, global = true, value_name = "URL")]
+    url: Option<String>,
+    /// The account's API key.
+    #[arg(long, global = true, value_name = "KEY")]
+    api_key: Option<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Publish(publish::Args),
+    /// Register URLs that want events, and manage them.
+    #[command(subcommand)]
+    Subscribers(subscribers::Command),
+    /// Read events back.
+    #[command(subcommand)]
+    Events(events::Command),
+    /// See where deliveries stand, and send them again.
+    #[command(subcommand)]
+    Deliveries(deliveries::Command),
+    Receive(receive::Args),
+    Migrate(migrate::Args),
+    Config(config::Args),
+}
+
+impl Global {
+    /// The settings in force, under these flags.
+    fn load(&self, flags: Vec<(&'static str, String, &'static str)>) -> anyhow::Result<(Config, Vec<Origin>)> {
+        let mut all = Vec::new();
+        all.extend(self.url.clone().map(|url| ("client.url", url, "--url")));
+        all.extend(self.api_key.clone().map(|key| ("client.api_key", key, "--api-key")));
+        all.extend(flags);
+        let sources = Sources { file: self.config.clone(), environment: environment(), flags: all };
+        Ok(Config::load(&sources)?)
+    }
+}
+
+/// Reads the command line and runs the command. Exits with 0, with 1 if the command failed, or
+/// with 2 if the command line is wrong.
+pub async fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let ended = match command {
+        Command::Serve(args) => serve::run(&global, args).await,
+        Command::Demo(args) => demo::run(&global, args).await,
+        Command::Publish(args) => publish::run(&global, args).await,
+        Command::Subscribers(command) => subscribers::run(&global, command).await,
+        Command::Events(command) => events::run(&global, command).await,
+        Command::Deliveries(command) => deliveries::run(&global, command).await,
+        Command::Receive(args) => receive::run(&global, args).await,
+        Command::Migrate(args) => migrate::run(&global, args).await,
+        Command::Config(args) => config::run(&global, args),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Cancelled by SIGTERM or Ctrl-C. A second signal ends the program at once.
+fn stop_on_signals(tracker: &tokio_util::task::TaskTracker) -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tracker.spawn(async move {
+        for _ in 0..2 {
+            tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+            if token.is_cancelled() {
+                std::process::exit(130);
+            }
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,53 @@
+//! `scanhook serve`: the daemon.
+
+use serde_json::json;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use super::{Global, stop_on_signals};
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::hide_password;
+use crate::telemetry;
+
+/// Run the daemon: the API, and the dispatcher that sends webhooks.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  scanhook serve\n  scanhook serve --ephemeral --listen 127.0.0.1:0\n  scanhook serve --database-url postgres://me@127.0.0.1/scanhook --config scanhook.toml"
+)]
+pub(super) struct Args {
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:7226].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// sqlite:FILE or postgres://… [default: sqlite:scanhook.db].
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Keep everything in memory; nothing is left behind.
+    #[arg(long, conflicts_with = "database_url")]
+    ephemeral: bool,
+}
+
+pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
+    let mut flags = Vec::new();
+    flags.extend(args.listen.map(|listen| ("server.listen", listen, "--listen")));
+    flags.extend(args.database_url.map(|url| ("database.url", url, "--database-url")));
+    if args.ephemeral {
+        flags.push(("database.url", "sqlite::memory:".to_owned(), "--ephemeral"));
+    }
+    let (config, _) = global.load(flags)?;
+    telemetry::start(&config.log);
+    let database = hide_password(&config.database.url);
+    let app = App::open(config, Clock::Real).await?;
+    let listener = app.bind().await?;
+    let stop = stop_on_signals(&TaskTracker::new())?;
+    let url = format!("http://{}", listener.local_addr()?);
+    if global.json {
+        println!("{}", json!({"url": url, "database": database, "pid": std::process::id()}));
+    } else {
+        println!("scanhook {} listens on {url} (try {url}/api/docs)", env!("CARGO_PKG_VERSION"));
+    }
+    info!(%url, %database, "listening on {url}, database {database}");
+    app.run(listener, stop).await?;
+    info!("stopped");
+    Ok(())
+}

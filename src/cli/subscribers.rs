@@ -1,0 +1,143 @@
+//! `scanhook subscribers`: who gets which events.
+
+use anyhow::{Context, anyhow};
+use serde_json::{Map, Value, json};
+
+use super::Global;
+use super::client::Client;
+use super::output::{print_fields, print_json, print_list, text};
+use crate::event::Vendor;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    Add(Add),
+    List(List),
+    Show(Show),
+    Remove(Remove),
+}
+
+/// Register a URL that wants events.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  scanhook subscribers add http://127.0.0.1:9000/hook --vendor hostedscan\n  scanhook subscribers add http://127.0.0.1:9000 --vendor standard --event-type 'invoice.*' --retry 5s --retry 5m"
+)]
+pub(super) struct Add {
+    /// Where the webhooks go.
+    url: String,
+    /// Whose webhooks these are: standard or hostedscan.
+    #[arg(long)]
+    vendor: Vendor,
+    /// An event type, or a beginning and `*`; may be repeated [default: all].
+    #[arg(long = "event-type", value_name = "PATTERN")]
+    event_types: Vec<String>,
+    /// What signs the webhooks [default: one is made].
+    #[arg(long)]
+    secret: Option<String>,
+    /// A wait between attempts; repeat it for a schedule [default: the vendor's own].
+    #[arg(long = "retry", value_name = "WAIT")]
+    retries: Vec<String>,
+    /// How long one request may take [default: dispatch.timeout].
+    #[arg(long)]
+    timeout: Option<String>,
+    /// A header added to every request; may be repeated.
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+}
+
+/// List the subscribers, oldest first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  scanhook subscribers list --json")]
+pub(super) struct List {
+    /// From the page before.
+    #[arg(long)]
+    cursor: Option<String>,
+    /// How many, up to 250.
+    #[arg(long)]
+    limit: Option<u32>,
+}
+
+/// Show a subscriber.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  scanhook subscribers show 1C6sYRbTAvYTB1LMvsHH9S")]
+pub(super) struct Show {
+    id: String,
+}
+
+/// Delete a subscriber. What is still owed to it fails.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  scanhook subscribers remove 1C6sYRbTAvYTB1LMvsHH9S")]
+pub(super) struct Remove {
+    id: String,
+}
+
+const FIELDS: [&str; 9] =
+    ["id", "vendor", "url", "event_types", "retry_schedule", "timeout", "headers", "enabled", "disabled_reason"];
+
+fn new_subscriber(args: Add) -> anyhow::Result<Value> {
+    let mut body = Map::new();
+    body.insert("url".to_owned(), args.url.into());
+    body.insert("vendor".to_owned(), args.vendor.as_str().into());
+    if !args.event_types.is_empty() {
+        body.insert("event_types".to_owned(), args.event_types.into());
+    }
+    if !args.retries.is_empty() {
+        body.insert("retry_schedule".to_owned(), args.retries.into());
+    }
+    for (name, value) in [("secret", args.secret), ("timeout", args.timeout)] {
+        if let Some(value) = value {
+            body.insert(name.to_owned(), value.into());
+        }
+    }
+    let mut headers = Map::new();
+    for header in args.headers {
+        let (name, value) =
+            header.split_once(':').ok_or_else(|| anyhow!("`{header}` is not a header; write it as 'Name: value'"))?;
+        headers.insert(name.trim().to_owned(), value.trim().into());
+    }
+    if !headers.is_empty() {
+        body.insert("headers".to_owned(), headers.into());
+    }
+    Ok(body.into())
+}
+
+pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
+    let client = Client::new(global)?;
+    match command {
+        Command::Add(args) => {
+            let body = new_subscriber(args)?.to_string();
+            let created =
+                client.post("/api/v1/subscribers", body, &[]).await.context("the subscriber was not added")?;
+            if global.json {
+                print_json(&created);
+            } else {
+                print_fields(&created, &FIELDS[..4]);
+                println!("{:>16}  {} (shown this once)", "secret", text(&created["secret"]));
+            }
+        }
+        Command::List(args) => {
+            let query = [("cursor", args.cursor), ("limit", args.limit.map(|limit| limit.to_string()))];
+            let list = client.get("/api/v1/subscribers", &query).await?;
+            if global.json {
+                print_json(&list);
+            } else {
+                let columns = [
+                    ("ID", "id"),
+                    ("VENDOR", "vendor"),
+                    ("URL", "url"),
+                    ("EVENT TYPES", "event_types"),
+                    ("ENABLED", "enabled"),
+                ];
+                print_list(&list, &columns);
+            }
+        }
+        Command::Show(Show { id }) => {
+            let subscriber = client.get(&format!("/api/v1/subscribers/{id}"), &[]).await?;
+            if global.json { print_json(&subscriber) } else { print_fields(&subscriber, &FIELDS) }
+        }
+        Command::Remove(Remove { id }) => {
+            client.delete(&format!("/api/v1/subscribers/{id}")).await?;
+            if global.json { print_json(&json!({"removed": id})) } else { println!("removed {id}") }
+        }
+    }
+    Ok(())
+}

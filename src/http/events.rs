@@ -1,0 +1,326 @@
+//! Events: publishing them, one or many, and reading them back.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Api;
+use super::error::Problem;
+use super::extract::{Caller, IdOf, JsonBody, QueryOf, parse_json, read_body};
+use super::page::{ListOf, Listing, check_filter, check_limit};
+use crate::clock::rfc3339;
+use crate::delivery::{API_VERSION, Delivery, Status};
+use crate::event::Vendor;
+use crate::id::{DeliveryId, EventId, SubscriberId};
+use crate::problem::FieldProblem;
+use crate::publish::{NewEvent, Published, Refused};
+use crate::store::{EventFilter, EventWithDeliveries, Page};
+
+/// The most events of one batch.
+const LARGEST_BATCH: usize = 1_000;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Says that the answer is the first event's, as other APIs say it.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+pub(super) fn router() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list, publish)).routes(routes!(publish_batch)).routes(routes!(show))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct EventToPublish {
+    #[schema(example = "hostedscan")]
+    vendor: String,
+    /// The vendor's own name for what has happened.
+    #[schema(example = "risk.opened")]
+    event_type: String,
+    /// Any JSON that the vendor's format allows. Its text is kept and sent byte for byte.
+    #[schema(value_type = Object, example = json!({"id": "61918df1ed4b650040af5b0a", "status": "OPEN"}))]
+    content: Box<RawValue>,
+    /// When it happened; now if left out.
+    occurred_at: Option<DateTime<Utc>>,
+    /// What `content` describes; what the vendor's format says if left out.
+    object_type: Option<String>,
+    /// When its webhooks are first due; now if left out.
+    deliver_at: Option<DateTime<Utc>>,
+    /// In a batch, what the header `Idempotency-Key` is for a single event.
+    idempotency_key: Option<String>,
+}
+
+/// One entry of an event's `webhooks`: a delivery, in Probely's words.
+#[derive(Debug, Serialize, ToSchema)]
+struct WebhookView {
+    /// The delivery's id.
+    #[schema(value_type = String)]
+    id: DeliveryId,
+    #[schema(value_type = String)]
+    subscriber_id: SubscriberId,
+    #[schema(example = "v1")]
+    api_version: &'static str,
+    status: Status,
+    /// When the next attempt is due; once finished, when the last one was.
+    #[serde(serialize_with = "rfc3339::serialize")]
+    next_try: DateTime<Utc>,
+    /// Attempts made after the first.
+    retries: u32,
+}
+
+/// An event as the API shows it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventView {
+    #[schema(value_type = String)]
+    id: EventId,
+    vendor: Vendor,
+    /// The id in the vendor's own shape, as receivers see it.
+    vendor_event_id: String,
+    event_type: String,
+    #[serde(serialize_with = "rfc3339::serialize")]
+    occurred_at: DateTime<Utc>,
+    object_type: String,
+    #[schema(value_type = Object)]
+    content: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+    #[serde(serialize_with = "rfc3339::serialize")]
+    created_at: DateTime<Utc>,
+    /// The deliveries it made.
+    webhooks: Vec<WebhookView>,
+}
+
+impl From<EventWithDeliveries> for EventView {
+    fn from(EventWithDeliveries { event, deliveries }: EventWithDeliveries) -> Self {
+        let webhook = |delivery: Delivery| WebhookView {
+            id: delivery.id,
+            subscriber_id: delivery.subscriber_id,
+            api_version: API_VERSION,
+            status: delivery.status,
+            next_try: delivery.next_try,
+            retries: delivery.retries,
+        };
+        Self {
+            id: event.id,
+            vendor: event.vendor,
+            vendor_event_id: event.vendor_event_id,
+            event_type: event.event_type,
+            occurred_at: event.occurred_at,
+            object_type: event.object_type,
+            content: RawValue::from_string(event.content).expect("content was JSON when it was published"),
+            idempotency_key: event.idempotency_key,
+            created_at: event.created_at,
+            webhooks: deliveries.into_iter().map(webhook).collect(),
+        }
+    }
+}
+
+fn new_event(event: EventToPublish) -> Result<NewEvent, Problem> {
+    let vendor = event.vendor.parse().map_err(|error| Problem::unknown_vendor(format!("{error}")))?;
+    // SQL and the vendors' formats both end at the year 9999.
+    let last = DateTime::from_timestamp(253_402_300_799, 0).unwrap_or_default();
+    for (pointer, time) in [("/occurred_at", event.occurred_at), ("/deliver_at", event.deliver_at)] {
+        if time.is_some_and(|time| !(DateTime::UNIX_EPOCH..=last).contains(&time)) {
+            let reason = "must be from 1970 to 9999";
+            return Err(Problem::invalid(vec![FieldProblem::new(pointer, reason)]));
+        }
+    }
+    Ok(NewEvent {
+        vendor,
+        event_type: event.event_type,
+        content: event.content,
+        occurred_at: event.occurred_at,
+        object_type: event.object_type,
+        deliver_at: event.deliver_at,
+        idempotency_key: event.idempotency_key,
+    })
+}
+
+/// Publish an event.
+///
+/// Answers once the event and its deliveries are committed. With an `Idempotency-Key` that is
+/// known, answers with the first event and stores nothing.
+#[utoipa::path(
+    post, path = "/api/v1/events", tag = "events", request_body = EventToPublish,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Your own name for this event")),
+    responses(
+        (status = 202, description = "The event and its deliveries are stored", body = EventView),
+        (status = 400, description = "The body is not JSON", body = Problem),
+        (status = 401, description = "The API key is wrong", body = Problem),
+        (status = 413, description = "The body is too large", body = Problem),
+        (status = 422, description = "Unknown vendor or event type, or an unusable field", body = Problem),
+    )
+)]
+async fn publish(
+    State(api): State<Api>,
+    Caller(account_id): Caller,
+    headers: HeaderMap,
+    JsonBody(event): JsonBody<EventToPublish>,
+) -> Result<Response, Problem> {
+    let mut event = new_event(event)?;
+    if let Some(key) = headers.get(IDEMPOTENCY_KEY) {
+        let key = key.to_str().map_err(|_| Problem::invalid_header("Idempotency-Key is not plain ASCII"))?;
+        crate::problem::check_text("Idempotency-Key", key, 255)
+            .map_err(|problem| Problem::invalid_header(problem.to_string()))?;
+        event.idempotency_key = Some(key.to_owned());
+    }
+    let answer = api.publisher.publish(account_id, vec![event]).await.pop();
+    let Published { event, is_repeat } = answer.unwrap_or(Err(Refused::Stopped))?;
+    let mut response = (StatusCode::ACCEPTED, Json(EventView::from(event))).into_response();
+    if is_repeat {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// What became of one event of a batch: `event` or `problem`.
+#[derive(Debug, Serialize, ToSchema)]
+struct BatchItem {
+    /// Its place in the batch, from 0.
+    index: usize,
+    /// 202, or the problem's status.
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<EventView>,
+    /// Whether the idempotency key was known, so that nothing was stored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct BatchAnswer {
+    data: Vec<BatchItem>,
+}
+
+/// Publish up to 1,000 events.
+///
+/// Takes a JSON array, or one event a line (NDJSON). Each is answered for: one that is refused
+/// does not hold up the others. 202 if all were stored, 207 otherwise.
+#[utoipa::path(
+    post, path = "/api/v1/events/batch", tag = "events", request_body = Vec<EventToPublish>,
+    responses(
+        (status = 202, description = "All are stored", body = BatchAnswer),
+        (status = 207, description = "Some were refused", body = BatchAnswer),
+        (status = 400, description = "The body is not JSON", body = Problem),
+        (status = 413, description = "The body is too large, or has too many events", body = Problem),
+    )
+)]
+async fn publish_batch(
+    State(api): State<Api>,
+    Caller(account_id): Caller,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let body = read_body(request, api.batch_body_limit_bytes, "server.batch_body_limit_bytes").await?;
+    let parsed = split_batch(&body)?;
+    if parsed.len() > LARGEST_BATCH {
+        return Err(Problem::too_many_events(parsed.len(), LARGEST_BATCH));
+    }
+    let mut items: Vec<Option<Problem>> = Vec::with_capacity(parsed.len());
+    let mut events = Vec::with_capacity(parsed.len());
+    for event in parsed.into_iter().map(|text| one_of_batch(text, api.body_limit_bytes)) {
+        match event {
+            Ok(event) => {
+                items.push(None);
+                events.push(event);
+            }
+            Err(problem) => items.push(Some(problem)),
+        }
+    }
+    let mut answers = api.publisher.publish(account_id, events).await.into_iter();
+    let mut answer = || answers.next().unwrap_or(Err(Refused::Stopped)).map_err(Problem::from);
+    let item = |(index, problem): (usize, Option<Problem>)| match problem.map_or_else(&mut answer, Err) {
+        Ok(Published { event, is_repeat }) => {
+            BatchItem { index, status: 202, event: Some(event.into()), replayed: is_repeat, problem: None }
+        }
+        Err(problem) => {
+            BatchItem { index, status: problem.status, event: None, replayed: false, problem: Some(problem) }
+        }
+    };
+    let data: Vec<BatchItem> = items.into_iter().enumerate().map(item).collect();
+    let is_whole = data.iter().all(|item| item.problem.is_none());
+    let status = if is_whole { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };
+    Ok((status, Json(BatchAnswer { data })).into_response())
+}
+
+/// Cuts a batch into the texts of its events: the items of an array, or the lines.
+fn split_batch(body: &[u8]) -> Result<Vec<&[u8]>, Problem> {
+    let body = body.trim_ascii();
+    if body.first() == Some(&b'[') {
+        let items: Vec<&RawValue> = parse_json(body)?;
+        return Ok(items.into_iter().map(|item| item.get().as_bytes()).collect());
+    }
+    if body.is_empty() {
+        return Err(Problem::malformed_json("the body is empty; send a JSON array, or one event a line"));
+    }
+    Ok(body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect())
+}
+
+fn one_of_batch(text: &[u8], limit: usize) -> Result<NewEvent, Problem> {
+    if text.len() > limit {
+        return Err(Problem::body_too_large(limit, "server.body_limit_bytes"));
+    }
+    new_event(parse_json(text)?)
+}
+
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    #[param(inline)]
+    vendor: Option<Vendor>,
+    event_type: Option<String>,
+    /// Occurred at this time or later.
+    from: Option<DateTime<Utc>>,
+    /// Occurred before this time.
+    until: Option<DateTime<Utc>>,
+    /// From the page before.
+    cursor: Option<String>,
+    /// 1 to 250; 50 if left out.
+    limit: Option<u32>,
+}
+
+/// List the events, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "events", params(ListQuery),
+    responses(
+        (status = 200, description = "A page of them", body = ListOf<EventView>),
+        (status = 400, description = "A parameter or the cursor is unusable", body = Problem),
+    )
+)]
+async fn list(
+    State(api): State<Api>,
+    Caller(account_id): Caller,
+    QueryOf(query): QueryOf<ListQuery>,
+) -> Result<Json<ListOf<EventView>>, Problem> {
+    let limit = check_limit(query.limit)?;
+    check_filter("event_type", query.event_type.as_deref())?;
+    let filter =
+        EventFilter { vendor: query.vendor, event_type: query.event_type, from: query.from, until: query.until };
+    let listing = Listing::new(&api, account_id, "events", &filter);
+    let page = Page { before: listing.position(query.cursor.as_deref())?, limit: limit + 1 };
+    let rows = api.store.events(account_id, &filter, &page).await?;
+    Ok(Json(listing.page(rows, limit, |row| row.event.id.to_string(), EventView::from)))
+}
+
+/// Show an event with its deliveries.
+#[utoipa::path(
+    get, path = "/api/v1/events/{id}", tag = "events", params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "The event", body = EventView),
+        (status = 404, description = "There is none", body = Problem),
+    )
+)]
+async fn show(
+    State(api): State<Api>,
+    Caller(account_id): Caller,
+    IdOf(id): IdOf<EventId>,
+) -> Result<Json<EventView>, Problem> {
+    Ok(Json(api.store.event(account_id, id).await?.into()))
+}

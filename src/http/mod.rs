@@ -1,0 +1,100 @@
+//! The API: the router, who may use it, and its description. One file a resource.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use http::Uri;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::error;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+mod accounts;
+mod deliveries;
+mod error;
+mod events;
+mod extract;
+mod page;
+mod subscribers;
+
+pub use error::Problem;
+
+use crate::clock::Clock;
+use crate::config::AuthMode;
+use crate::handover::Handover;
+use crate::publish::Publisher;
+use crate::random::Chance;
+use crate::store::Store;
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub store: Store,
+    pub publisher: Publisher,
+    pub handover: Arc<Handover>,
+    pub clock: Clock,
+    pub chance: Chance,
+    pub auth_mode: AuthMode,
+    pub cursor_key: String,
+    pub body_limit_bytes: usize,
+    pub batch_body_limit_bytes: usize,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "scanhook", description = "Plays a security-scanning vendor: events in, signed webhooks out."),
+    tags(
+        (name = "events", description = "What the vendor says has happened"),
+        (name = "deliveries", description = "One event owed to one subscriber, over all its attempts"),
+        (name = "subscribers", description = "Registered URLs that want events"),
+        (name = "accounts", description = "Isolated tenants"),
+    )
+)]
+struct Description;
+
+fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .merge(events::router())
+        .merge(deliveries::router())
+        .merge(subscribers::router())
+        .merge(accounts::router())
+}
+
+/// The description of the API (OpenAPI 3.1), made from the handlers.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut description = routes().into_openapi();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("An account's API key. In open mode no key means the default account."))
+        .build();
+    let components = description.components.get_or_insert_default();
+    components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+    // The empty requirement says that a key is not always needed.
+    let keys = utoipa::openapi::SecurityRequirement::new::<_, [&str; 0], &str>("api_key", []);
+    description.security = Some(vec![utoipa::openapi::SecurityRequirement::default(), keys]);
+    description
+}
+
+/// The whole HTTP surface.
+pub fn router(api: Api) -> Router {
+    let docs = SwaggerUi::new("/api/docs").url("/api/openapi.json", openapi()).config(Config::default());
+    let (routes, _) = routes().split_for_parts();
+    routes
+        .with_state(api)
+        .merge(docs)
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .fallback(async |uri: Uri| Problem::not_found(format!("there is no {}; see /api/docs", uri.path())))
+        .layer(CatchPanicLayer::custom(panicked))
+}
+
+/// A panic in a handler is a defect, but the connection and the program live on.
+fn panicked(payload: Box<dyn Any + Send>) -> Response {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("?");
+    error!("a handler panicked: {text}");
+    Problem::internal().into_response()
+}

@@ -1,0 +1,278 @@
+//! Publish: the one door for events. Checks them, fans out, stores, and hands over what is due.
+//!
+//! Invariant: the answer comes only after the event and its deliveries are committed together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::batch::{Batcher, Stopped};
+use crate::clock::Clock;
+use crate::delivery::{Claimed, Delivery, Status};
+use crate::event::{Event, Vendor};
+use crate::handover::{Handover, InHand};
+use crate::id::{AccountId, DeliveryId, EventId};
+use crate::problem::{FieldProblem, check_text};
+use crate::random::Chance;
+use crate::store::{self, EventWithDeliveries, Inserted, NewDelivery, Publication, Store};
+use crate::subscriber::Subscriber;
+use crate::vendors::dialect;
+
+/// The longest idempotency key, in bytes.
+const LONGEST_KEY: usize = 255;
+
+/// An event to publish.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub vendor: Vendor,
+    pub event_type: String,
+    /// JSON; its text is kept byte for byte.
+    pub content: Box<RawValue>,
+    /// None means now.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// None means what the vendor's dialect says.
+    pub object_type: Option<String>,
+    /// When its deliveries are first due; none means now.
+    pub deliver_at: Option<DateTime<Utc>>,
+    /// A repeat with the same key returns the first event and stores nothing.
+    pub idempotency_key: Option<String>,
+}
+
+/// What publishing gave.
+#[derive(Debug)]
+pub struct Published {
+    pub event: EventWithDeliveries,
+    /// The idempotency key was known: this is the first event.
+    pub is_repeat: bool,
+}
+
+/// Why an event was not published.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refused {
+    #[error("{vendor} has no event type `{event_type}`; known are {}", known.join(", "))]
+    UnknownEventType { vendor: Vendor, event_type: String, known: &'static [&'static str] },
+    #[error("the event has {} problem(s)", .0.len())]
+    Invalid(Vec<FieldProblem>),
+    #[error("the idempotency key `{0}` was used for another event: vendor, event_type and content must be the same")]
+    KeyReused(String),
+    #[error("the database could not take the event")]
+    Database(Arc<store::Error>),
+    #[error("shutting down")]
+    Stopped,
+}
+
+/// Publishes events in batches that form by themselves.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    batcher: Batcher<Vec<Ready>, Vec<Result<Published, Refused>>>,
+    clock: Clock,
+    chance: Chance,
+}
+
+/// A checked event, and when its deliveries are due.
+#[derive(Debug)]
+struct Ready {
+    event: Arc<Event>,
+    deliver_at: DateTime<Utc>,
+}
+
+impl Publisher {
+    /// Starts the task that stores what is published.
+    pub fn start(
+        store: Store,
+        handover: Arc<Handover>,
+        clock: Clock,
+        chance: Chance,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let writer = Arc::new(Writer { store, handover, clock: clock.clone(), chance: chance.clone() });
+        let batcher = Batcher::start(tracker, stop, move |groups| {
+            let writer = Arc::clone(&writer);
+            async move { writer.write_groups(groups).await }
+        });
+        Self { batcher, clock, chance }
+    }
+
+    /// Publishes events of one account together. The answers are in the same order; an event that
+    /// is refused does not hold up the others.
+    pub async fn publish(&self, account_id: AccountId, events: Vec<NewEvent>) -> Vec<Result<Published, Refused>> {
+        let checked: Vec<Result<Ready, Refused>> =
+            events.into_iter().map(|event| self.check(account_id, event)).collect();
+        let mut refused: Vec<Option<Refused>> = Vec::with_capacity(checked.len());
+        let mut ready = Vec::with_capacity(checked.len());
+        for result in checked {
+            match result {
+                Ok(event) => {
+                    refused.push(None);
+                    ready.push(event);
+                }
+                Err(reason) => refused.push(Some(reason)),
+            }
+        }
+        let answers = if ready.is_empty() { Ok(Vec::new()) } else { self.batcher.submit(ready).await };
+        let mut answers = answers.map(Vec::into_iter);
+        let mut next_answer = || match &mut answers {
+            Ok(answers) => answers.next().unwrap_or(Err(Refused::Stopped)),
+            Err(Stopped) => Err(Refused::Stopped),
+        };
+        refused.into_iter().map(|reason| reason.map_or_else(&mut next_answer, Err)).collect()
+    }
+
+    /// Checks one event and gives it its ids.
+    fn check(&self, account_id: AccountId, new: NewEvent) -> Result<Ready, Refused> {
+        let dialect = dialect(new.vendor);
+        let known = dialect.event_types();
+        if !known.is_empty() && !known.contains(&new.event_type.as_str()) {
+            let NewEvent { vendor, event_type, .. } = new;
+            return Err(Refused::UnknownEventType { vendor, event_type, known });
+        }
+        let content: Box<str> = new.content.into();
+        let object_type =
+            dialect.check(&new.event_type, new.object_type.as_deref(), &content).map_err(Refused::Invalid)?;
+        if let Some(key) = &new.idempotency_key {
+            check_text("/idempotency_key", key, LONGEST_KEY).map_err(|problem| Refused::Invalid(vec![problem]))?;
+        }
+        let now = self.clock.now();
+        let occurred_at = new.occurred_at.unwrap_or(now);
+        let sequence = self.chance.next_in_sequence("event", account_id);
+        let id = EventId::generate(now, sequence, &mut self.chance.stream("event", format!("{account_id}/{sequence}")));
+        let event = Event {
+            id,
+            account_id,
+            vendor: new.vendor,
+            vendor_event_id: dialect.event_id(occurred_at, &mut self.chance.stream("vendor-event", id)),
+            occurred_at,
+            event_type: new.event_type,
+            object_type,
+            content: content.into(),
+            idempotency_key: new.idempotency_key,
+            created_at: now,
+        };
+        Ok(Ready { event: Arc::new(event), deliver_at: new.deliver_at.unwrap_or(now).max(now) })
+    }
+}
+
+/// Makes the deliveries an event owes: one for each subscriber that wants it.
+fn fan_out<'s>(event: &Event, subscribers: &'s [Arc<Subscriber>]) -> impl Iterator<Item = &'s Arc<Subscriber>> {
+    subscribers.iter().filter(move |subscriber| subscriber.wants(event))
+}
+
+/// The task behind the publisher.
+struct Writer {
+    store: Store,
+    handover: Arc<Handover>,
+    clock: Clock,
+    chance: Chance,
+}
+
+impl Writer {
+    async fn write_groups(&self, groups: Vec<Vec<Ready>>) -> Vec<Vec<Result<Published, Refused>>> {
+        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+        let all: Vec<Ready> = groups.into_iter().flatten().collect();
+        let count = all.len();
+        let mut answers = match self.write(all).await {
+            Ok(answers) => answers.into_iter(),
+            Err(error) => {
+                let error = Arc::new(error);
+                let refuse = |_| Err(Refused::Database(Arc::clone(&error)));
+                (0..count).map(refuse).collect::<Vec<_>>().into_iter()
+            }
+        };
+        sizes.into_iter().map(|size| answers.by_ref().take(size).collect()).collect()
+    }
+
+    /// Stores a batch in one transaction and hands over what is due.
+    async fn write(&self, batch: Vec<Ready>) -> Result<Vec<Result<Published, Refused>>, store::Error> {
+        let mut subscribers: HashMap<AccountId, Vec<Arc<Subscriber>>> = HashMap::new();
+        for Ready { event, .. } in &batch {
+            if !subscribers.contains_key(&event.account_id) {
+                let enabled = self.store.enabled_subscribers(event.account_id).await?;
+                subscribers.insert(event.account_id, enabled.into_iter().map(Arc::new).collect());
+            }
+        }
+        let now = self.clock.now();
+        let mut publications = Vec::with_capacity(batch.len());
+        let mut handed_over: Vec<Vec<InHand>> = Vec::with_capacity(batch.len());
+        for ready in batch {
+            let (publication, in_hand) = self.publication(&ready, &subscribers[&ready.event.account_id], now);
+            publications.push(publication);
+            handed_over.push(in_hand);
+        }
+        let inserted = self.store.insert_events(&publications).await?;
+        let mut answers = Vec::with_capacity(inserted.len());
+        for ((publication, in_hand), inserted) in publications.into_iter().zip(handed_over).zip(inserted) {
+            let answer = match inserted {
+                Inserted::Stored => {
+                    // What found no place, or is due later, is for the claims to find.
+                    if in_hand.len() < publication.deliveries.len() {
+                        self.handover.wake();
+                    }
+                    in_hand.into_iter().for_each(|in_hand| self.handover.put(in_hand));
+                    Ok(Published { event: as_stored(&publication), is_repeat: false })
+                }
+                Inserted::Repeat(first) => repeat(&publication.event, *first),
+            };
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    /// One event with its deliveries, leased where they are due and there is a place in hand.
+    fn publication(
+        &self,
+        ready: &Ready,
+        subscribers: &[Arc<Subscriber>],
+        now: DateTime<Utc>,
+    ) -> (Publication, Vec<InHand>) {
+        let event = &ready.event;
+        let mut deliveries = Vec::new();
+        let mut handed_over = Vec::new();
+        for (index, subscriber) in fan_out(event, subscribers).enumerate() {
+            let key = format!("{}/{}", event.id, subscriber.id);
+            let id = DeliveryId::generate(event.created_at, index as u64, &mut self.chance.stream("delivery", key));
+            let place = if ready.deliver_at <= now { self.handover.try_place(subscriber.id) } else { None };
+            let lease = place.is_some().then(|| self.handover.new_lease(now));
+            if let (Some(place), Some((lease, lease_until))) = (place, lease) {
+                let (event, subscriber) = (Arc::clone(event), Arc::clone(subscriber));
+                let claimed = Claimed { id, lease, lease_until, attempt: 1, schedule_start: 0, event, subscriber };
+                handed_over.push(InHand { claimed, place });
+            }
+            deliveries.push(NewDelivery { id, subscriber_id: subscriber.id, next_try: ready.deliver_at, lease });
+        }
+        (Publication { event: Arc::clone(event), deliveries }, handed_over)
+    }
+}
+
+/// The event as the API shows it, without reading it back.
+fn as_stored(publication: &Publication) -> EventWithDeliveries {
+    let event = Event::clone(&publication.event);
+    let delivery = |new: &NewDelivery| Delivery {
+        id: new.id,
+        account_id: event.account_id,
+        event_id: event.id,
+        subscriber_id: new.subscriber_id,
+        status: Status::Scheduled,
+        next_try: new.next_try,
+        retries: 0,
+        created_at: event.created_at,
+    };
+    let deliveries = publication.deliveries.iter().map(delivery).collect();
+    EventWithDeliveries { event, deliveries }
+}
+
+/// A known idempotency key: the first event, unless this one says something else.
+fn repeat(again: &Event, first: EventWithDeliveries) -> Result<Published, Refused> {
+    let is_same = first.event.vendor == again.vendor
+        && first.event.event_type == again.event_type
+        && first.event.content == again.content;
+    if is_same {
+        Ok(Published { event: first, is_repeat: true })
+    } else {
+        Err(Refused::KeyReused(again.idempotency_key.clone().unwrap_or_default()))
+    }
+}

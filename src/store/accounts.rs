@@ -1,0 +1,43 @@
+//! Accounts.
+
+use super::{Error, Store, micros, read, write};
+use crate::account::Account;
+use crate::id::AccountId;
+
+impl Store {
+    /// Stores a new account and the hash of its API key.
+    pub async fn insert_account(&self, account: &Account, key_hash: &str) -> Result<(), Error> {
+        write!(self, |tx| {
+            sqlx::query::<Db>("insert into account (id, name, key_hash, created_at) values ($1, $2, $3, $4)")
+                .bind(account.id)
+                .bind(account.name.as_str())
+                .bind(key_hash)
+                .bind(micros(account.created_at))
+                .execute(&mut *tx)
+                .await?;
+        });
+        Ok(())
+    }
+
+    /// The account that an API key opens, by the key's hash.
+    pub async fn account_by_key_hash(&self, key_hash: &str) -> Result<Option<AccountId>, Error> {
+        Ok(read!(self, |db| {
+            sqlx::query_scalar::<Db, AccountId>("select id from account where key_hash = $1")
+                .bind(key_hash)
+                .fetch_optional(db)
+                .await?
+        }))
+    }
+
+    /// Sets the hash of the default account's API key, from the settings.
+    pub async fn set_default_key_hash(&self, key_hash: Option<&str>) -> Result<(), Error> {
+        write!(self, |tx| {
+            sqlx::query::<Db>("update account set key_hash = $1 where id = $2 and key_hash is distinct from $1")
+                .bind(key_hash)
+                .bind(AccountId::DEFAULT)
+                .execute(&mut *tx)
+                .await?;
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,236 @@
+//! Events: stored together with the deliveries that they make.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+
+use super::{Error, Store, micros, read, runs, time, undecodable, word, write};
+use crate::delivery::{API_VERSION, Delivery, Status};
+use crate::event::Event;
+use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
+
+/// An event to store, with the deliveries it makes.
+#[derive(Debug)]
+pub struct Publication {
+    pub event: Arc<Event>,
+    pub deliveries: Vec<NewDelivery>,
+}
+
+/// A delivery to store, leased at once or due later.
+#[derive(Debug)]
+pub struct NewDelivery {
+    pub id: DeliveryId,
+    pub subscriber_id: SubscriberId,
+    pub next_try: DateTime<Utc>,
+    /// The lease and when it lapses, where the delivery is handed over without a claim.
+    pub lease: Option<(i64, DateTime<Utc>)>,
+}
+
+/// What became of one publication.
+#[derive(Debug)]
+pub enum Inserted {
+    /// The event and its deliveries are committed.
+    Stored,
+    /// Its idempotency key is known: this is the first event, and nothing was stored.
+    Repeat(Box<EventWithDeliveries>),
+}
+
+/// An event as the API shows it.
+#[derive(Debug, Clone)]
+pub struct EventWithDeliveries {
+    pub event: Event,
+    pub deliveries: Vec<Delivery>,
+}
+
+/// An event's row.
+#[derive(sqlx::FromRow)]
+pub(super) struct Row {
+    id: EventId,
+    account_id: AccountId,
+    vendor: String,
+    vendor_event_id: String,
+    occurred_at: i64,
+    event_type: String,
+    object_type: String,
+    content: String,
+    idempotency_key: Option<String>,
+    created_at: i64,
+}
+
+impl TryFrom<Row> for Event {
+    type Error = sqlx::Error;
+    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.id,
+            account_id: row.account_id,
+            vendor: word(&row.vendor)?,
+            vendor_event_id: row.vendor_event_id,
+            occurred_at: time(row.occurred_at)?,
+            event_type: row.event_type,
+            object_type: row.object_type,
+            content: row.content,
+            idempotency_key: row.idempotency_key,
+            created_at: time(row.created_at)?,
+        })
+    }
+}
+
+/// A delivery's row, without the lease.
+#[derive(sqlx::FromRow)]
+pub(super) struct DeliveryRow {
+    id: DeliveryId,
+    account_id: AccountId,
+    event_id: EventId,
+    subscriber_id: SubscriberId,
+    status: String,
+    next_try: i64,
+    retries: i64,
+    created_at: i64,
+}
+
+impl TryFrom<DeliveryRow> for Delivery {
+    type Error = sqlx::Error;
+    fn try_from(row: DeliveryRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.id,
+            account_id: row.account_id,
+            event_id: row.event_id,
+            subscriber_id: row.subscriber_id,
+            status: word(&row.status)?,
+            next_try: time(row.next_try)?,
+            retries: u32::try_from(row.retries).map_err(undecodable)?,
+            created_at: time(row.created_at)?,
+        })
+    }
+}
+
+impl Store {
+    /// Stores events and their deliveries in one transaction. The answers are in the same order.
+    ///
+    /// An event whose idempotency key is known, from before or from earlier in the same call,
+    /// stores nothing.
+    pub async fn insert_events(&self, publications: &[Publication]) -> Result<Vec<Inserted>, Error> {
+        let stored = write!(self, |tx| {
+            let mut stored: HashSet<EventId> = HashSet::new();
+            for run in runs(publications) {
+                let mut insert = QueryBuilder::<Db>::new(
+                    "insert into event (id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type,
+                        content, idempotency_key, created_at) ",
+                );
+                insert.push_values(run, |mut row, Publication { event, .. }| {
+                    row.push_bind(event.id)
+                        .push_bind(event.account_id)
+                        .push_bind(event.vendor.as_str())
+                        .push_bind(event.vendor_event_id.clone())
+                        .push_bind(micros(event.occurred_at))
+                        .push_bind(event.event_type.clone())
+                        .push_bind(event.object_type.clone())
+                        .push_bind(event.content.clone())
+                        .push_bind(event.idempotency_key.clone())
+                        .push_bind(micros(event.created_at));
+                });
+                insert.push(" on conflict do nothing returning id");
+                stored.extend(insert.build_query_scalar::<EventId>().fetch_all(&mut *tx).await?);
+            }
+            let deliveries: Vec<(&Event, &NewDelivery)> = publications
+                .iter()
+                .filter(|publication| stored.contains(&publication.event.id))
+                .flat_map(|publication| publication.deliveries.iter().map(|delivery| (&*publication.event, delivery)))
+                .collect();
+            for run in runs(&deliveries) {
+                let mut insert = QueryBuilder::<Db>::new(
+                    "insert into delivery (id, account_id, event_id, subscriber_id, api_version, status, next_try,
+                        retries, schedule_start, due_at, lease_holder, created_at) ",
+                );
+                insert.push_values(run, |mut row, (event, delivery)| {
+                    let due_at = delivery.lease.map_or(delivery.next_try, |(_, until)| until);
+                    row.push_bind(delivery.id)
+                        .push_bind(event.account_id)
+                        .push_bind(event.id)
+                        .push_bind(delivery.subscriber_id)
+                        .push_bind(API_VERSION)
+                        .push_bind(Status::Scheduled.as_str())
+                        .push_bind(micros(delivery.next_try))
+                        .push_bind(0_i64)
+                        .push_bind(0_i64)
+                        .push_bind(micros(due_at))
+                        .push_bind(delivery.lease.map(|(holder, _)| holder))
+                        .push_bind(micros(event.created_at));
+                });
+                insert.build().execute(&mut *tx).await?;
+            }
+            stored
+        });
+        let mut answers = Vec::with_capacity(publications.len());
+        for Publication { event, .. } in publications {
+            if stored.contains(&event.id) {
+                answers.push(Inserted::Stored);
+                continue;
+            }
+            let Some(key) = &event.idempotency_key else {
+                let reason = format!("the event id {} or {} is taken", event.id, event.vendor_event_id);
+                return Err(Error::Database(sqlx::Error::Protocol(reason)));
+            };
+            answers.push(Inserted::Repeat(Box::new(self.event_by_idempotency_key(event.account_id, key).await?)));
+        }
+        Ok(answers)
+    }
+
+    async fn event_by_idempotency_key(&self, account_id: AccountId, key: &str) -> Result<EventWithDeliveries, Error> {
+        let id = read!(self, |db| {
+            sqlx::query_scalar::<Db, EventId>("select id from event where account_id = $1 and idempotency_key = $2")
+                .bind(account_id)
+                .bind(key)
+                .fetch_optional(db)
+                .await?
+        });
+        self.event(account_id, id.ok_or(Error::NotFound("event"))?).await
+    }
+
+    /// One event with its deliveries.
+    pub async fn event(&self, account_id: AccountId, id: EventId) -> Result<EventWithDeliveries, Error> {
+        let row = read!(self, |db| {
+            sqlx::query_as::<Db, Row>(
+                "select id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type, content,
+                    idempotency_key, created_at
+                 from event where account_id = $1 and id = $2",
+            )
+            .bind(account_id)
+            .bind(id)
+            .fetch_optional(db)
+            .await?
+        });
+        let event = row.ok_or(Error::NotFound("event"))?.try_into()?;
+        Ok(self.with_deliveries(vec![event]).await?.remove(0))
+    }
+
+    /// Adds to each event its deliveries, in the order they were made.
+    pub(super) async fn with_deliveries(&self, events: Vec<Event>) -> Result<Vec<EventWithDeliveries>, Error> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = read!(self, |db| {
+            let mut select = QueryBuilder::<Db>::new(
+                "select id, account_id, event_id, subscriber_id, status, next_try, retries, created_at
+                 from delivery where event_id in (",
+            );
+            let mut ids = select.separated(", ");
+            for event in &events {
+                ids.push_bind(event.id);
+            }
+            select.push(") order by id");
+            select.build_query_as::<DeliveryRow>().fetch_all(db).await?
+        });
+        let mut deliveries: HashMap<EventId, Vec<Delivery>> = HashMap::new();
+        for row in rows {
+            deliveries.entry(row.event_id).or_default().push(row.try_into()?);
+        }
+        let add = |event: Event| {
+            let deliveries = deliveries.remove(&event.id).unwrap_or_default();
+            EventWithDeliveries { event, deliveries }
+        };
+        Ok(events.into_iter().map(add).collect())
+    }
+}

@@ -1,0 +1,171 @@
+//! All SQL, for both databases. No vendor, no HTTP, no clock: time comes in as an argument.
+//!
+//! One SQL text serves both databases where it can. `read!` and `write!` compile a body once
+//! against each driver; inside it `Db` is the driver. Where a statement must differ, a `match`
+//! on the pools shows it.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, SqlitePool};
+
+mod accounts;
+mod deliveries;
+mod events;
+mod lists;
+mod open;
+mod subscribers;
+
+pub use deliveries::{DeliveryDetail, Record, Redelivered};
+pub use events::{EventWithDeliveries, Inserted, NewDelivery, Publication};
+pub use lists::{DeliveryFilter, EventFilter, ListedDelivery, Page};
+pub use open::OpenError;
+
+/// The most rows that one statement inserts or updates: a power of two, so that few texts of each
+/// statement are prepared, and small enough for SQLite's limit on parameters.
+const ROWS_AT_ONCE: usize = 512;
+
+/// Why the store could not do what was asked, as far as callers branch on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such row in this account.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The database refused or cannot be reached.
+    #[error("database")]
+    Database(#[from] sqlx::Error),
+}
+
+/// The database: SQLite, in a file or in memory, or Postgres.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pools: Pools,
+}
+
+#[derive(Debug, Clone)]
+enum Pools {
+    /// SQLite has one writer at a time, so that one connection writes and never waits for a lock.
+    /// In memory the two pools are one connection.
+    Sqlite {
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// What a process learns when it opens the store.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    /// How many processes have opened this database, this one included.
+    pub process_number: i64,
+    /// Signs the cursors of lists.
+    pub cursor_key: String,
+}
+
+/// Runs a body that reads, on a pool of either database.
+macro_rules! read {
+    ($store:expr, |$db:ident| $body:expr) => {
+        match &$store.pools {
+            $crate::store::Pools::Sqlite { read: $db, .. } => {
+                type Db = sqlx::Sqlite;
+                $body
+            }
+            $crate::store::Pools::Postgres($db) => {
+                type Db = sqlx::Postgres;
+                $body
+            }
+        }
+    };
+}
+
+/// Runs a body in a transaction of either database, and commits. `?` inside rolls back.
+macro_rules! write {
+    ($store:expr, |$tx:ident| $body:block) => {
+        match &$store.pools {
+            $crate::store::Pools::Sqlite { write, .. } => {
+                type Db = sqlx::Sqlite;
+                // Taking the write lock at once avoids a deadlock with another process's writer.
+                let mut $tx: sqlx::Transaction<'_, Db> = write.begin_with("begin immediate").await?;
+                let value = $body;
+                $tx.commit().await?;
+                value
+            }
+            $crate::store::Pools::Postgres(pool) => {
+                type Db = sqlx::Postgres;
+                let mut $tx: sqlx::Transaction<'_, Db> = pool.begin().await?;
+                let value = $body;
+                $tx.commit().await?;
+                value
+            }
+        }
+    };
+}
+
+use {read, write};
+
+impl Store {
+    /// Closes every connection; SQLite folds its log into the file.
+    pub async fn close(&self) {
+        match &self.pools {
+            Pools::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// Cuts rows into runs of 512, 256, … 1, so that a statement has at most ten texts, all prepared.
+fn runs<T>(mut rows: &[T]) -> Vec<&[T]> {
+    let mut runs = Vec::new();
+    while !rows.is_empty() {
+        let largest = 1_usize << rows.len().ilog2();
+        let (run, rest) = rows.split_at(largest.min(ROWS_AT_ONCE));
+        runs.push(run);
+        rows = rest;
+    }
+    runs
+}
+
+/// A time as both databases keep it.
+fn micros(time: DateTime<Utc>) -> i64 {
+    time.timestamp_micros()
+}
+
+/// A time as both databases keep it, read back.
+fn time(micros: i64) -> Result<DateTime<Utc>, sqlx::Error> {
+    DateTime::from_timestamp_micros(micros).ok_or_else(|| undecodable(format!("{micros} is not a time")))
+}
+
+/// A value in the database that scanhook cannot have written.
+fn undecodable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}
+
+/// Reads one of scanhook's words, such as a status, from its column.
+fn word<T: std::str::FromStr>(text: &str) -> Result<T, sqlx::Error>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| undecodable(error.to_string()))
+}
+
+/// Reads a JSON column.
+fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text).map_err(undecodable)
+}
+
+/// Writes a JSON column.
+fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("lists and maps of text serialise")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn rows_are_cut_into_powers_of_two() {
+        let rows = vec![(); 1_100];
+        let lengths: Vec<usize> = super::runs(&rows).iter().map(|run| run.len()).collect();
+        assert_eq!(lengths, [512, 512, 64, 8, 4]);
+        assert!(super::runs::<()>(&[]).is_empty());
+    }
+}

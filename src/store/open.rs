@@ -1,0 +1,153 @@
+//! Opening the database: the pools, the migrations under a lock, and this process's number.
+
+use std::fs::File;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::config::{Database, hide_password};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::{Installation, Pools, Store, write};
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Why the database could not be opened; the texts are for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("database.url `{0}` is neither `sqlite:FILE`, `sqlite::memory:` nor `postgres://…`")]
+    UnknownUrl(String),
+    #[error("cannot open the database {url}: {reason}; check database.url and that its server runs")]
+    Unreachable { url: String, reason: String },
+    #[error(
+        "the database {url} was written by a newer scanhook: it has migration {migration}, which this program lacks; use that version or another database"
+    )]
+    Newer { url: String, migration: i64 },
+    #[error("cannot migrate the database {url}: {source}")]
+    Migrate {
+        url: String,
+        #[source]
+        source: MigrateError,
+    },
+    #[error("cannot lock {path} to migrate the database: {source}")]
+    Lock {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Store {
+    /// Opens the database, makes it if it is missing (SQLite), and brings its schema up to date.
+    pub async fn open(options: &Database) -> Result<Self, OpenError> {
+        let url = hide_password(&options.url);
+        if options.url.starts_with("postgres://") || options.url.starts_with("postgresql://") {
+            Self::open_postgres(options, url).await
+        } else if let Some(file) = options.url.strip_prefix("sqlite:") {
+            Self::open_sqlite(options, file.strip_prefix("//").unwrap_or(file), url).await
+        } else {
+            Err(OpenError::UnknownUrl(url))
+        }
+    }
+
+    async fn open_postgres(options: &Database, url: String) -> Result<Self, OpenError> {
+        let unreachable = |error: sqlx::Error| OpenError::Unreachable { url: url.clone(), reason: reason(&error) };
+        let connect = PgConnectOptions::from_str(&options.url).map_err(unreachable)?.application_name("scanhook");
+        // A dead server must be told apart from a busy pool, so the first connection is made alone.
+        let first = <sqlx::PgConnection as sqlx::Connection>::connect_with(&connect);
+        match tokio::time::timeout(options.connect_timeout, first).await {
+            Ok(Ok(connection)) => drop(sqlx::Connection::close(connection).await),
+            Ok(Err(error)) => return Err(unreachable(error)),
+            Err(_) => {
+                let reason = format!("no answer within {}", humantime::format_duration(options.connect_timeout));
+                return Err(OpenError::Unreachable { url, reason });
+            }
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections)
+            .acquire_timeout(options.connect_timeout)
+            .connect_with(connect)
+            .await
+            .map_err(unreachable)?;
+        // The migrator takes an advisory lock by itself.
+        POSTGRES.run(&pool).await.map_err(|error| refused(url, error))?;
+        Ok(Self { pools: Pools::Postgres(pool) })
+    }
+
+    async fn open_sqlite(options: &Database, file: &str, url: String) -> Result<Self, OpenError> {
+        let unreachable = |error: sqlx::Error| OpenError::Unreachable { url: url.clone(), reason: reason(&error) };
+        let in_memory = file == ":memory:";
+        if file.is_empty() {
+            return Err(OpenError::UnknownUrl(url));
+        }
+        let connect = SqliteConnectOptions::from_str(&options.url)
+            .map_err(unreachable)?
+            .create_if_missing(true)
+            .journal_mode(if in_memory { SqliteJournalMode::Memory } else { SqliteJournalMode::Wal })
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(10))
+            .optimize_on_close(true, None);
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(options.connect_timeout)
+                // A database in memory lives as long as its one connection.
+                .idle_timeout(None)
+                .max_lifetime(None)
+        };
+        let lock = if in_memory { None } else { Some(lock_beside(connect.get_filename())?) };
+        let write = pool(1).connect_with(connect.clone()).await.map_err(unreachable)?;
+        SQLITE.run(&write).await.map_err(|error| refused(url.clone(), error))?;
+        drop(lock);
+        let read = if in_memory {
+            write.clone()
+        } else {
+            pool(options.connections).connect_lazy_with(connect.read_only(true))
+        };
+        Ok(Self { pools: Pools::Sqlite { write, read } })
+    }
+
+    /// Counts this process in, and makes the cursor key if this is the first.
+    pub async fn enter(&self, new_cursor_key: &str) -> Result<Installation, super::Error> {
+        let (process_number, cursor_key) = write!(self, |tx| {
+            sqlx::query_as::<Db, (i64, String)>(
+                "update installation set processes = processes + 1, cursor_key = coalesce(cursor_key, $1)
+                 where id = 1 returning processes, cursor_key",
+            )
+            .bind(new_cursor_key)
+            .fetch_one(&mut *tx)
+            .await?
+        });
+        Ok(Installation { process_number, cursor_key })
+    }
+}
+
+/// Locks a file beside the database, so that two processes may start at once. SQLite's migrator
+/// takes no lock of its own. The lock ends when the file is dropped, also by a kill.
+fn lock_beside(database: &Path) -> Result<File, OpenError> {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-lock");
+    let failed = |source| OpenError::Lock { path: path.to_string_lossy().into_owned(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
+}
+
+fn refused(url: String, error: MigrateError) -> OpenError {
+    match error {
+        MigrateError::VersionMissing(migration) => OpenError::Newer { url, migration },
+        source => OpenError::Migrate { url, source },
+    }
+}
+
+/// The error without sqlx's own framing.
+fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    }
+}

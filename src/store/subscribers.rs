@@ -1,0 +1,203 @@
+//! Subscribers.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{Error, Store, json, micros, read, time, to_json, undecodable, word, write};
+use crate::id::{AccountId, SubscriberId};
+use crate::subscriber::{Secret, Subscriber};
+
+/// A subscriber's row.
+#[derive(sqlx::FromRow)]
+pub(super) struct Row {
+    id: SubscriberId,
+    account_id: AccountId,
+    vendor: String,
+    url: String,
+    event_types: String,
+    secret: String,
+    retry_schedule: Option<String>,
+    timeout_ms: Option<i64>,
+    headers: String,
+    enabled: bool,
+    disabled_reason: Option<String>,
+    created_at: i64,
+    deleted_at: Option<i64>,
+}
+
+impl TryFrom<Row> for Subscriber {
+    type Error = sqlx::Error;
+    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.id,
+            account_id: row.account_id,
+            vendor: word(&row.vendor)?,
+            url: row.url.parse().map_err(undecodable)?,
+            event_types: json(&row.event_types)?,
+            secret: Secret::new(row.secret),
+            retry_schedule: row.retry_schedule.as_deref().map(json).transpose()?,
+            timeout: row.timeout_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
+            headers: json(&row.headers)?,
+            enabled: row.enabled,
+            disabled_reason: row.disabled_reason,
+            created_at: time(row.created_at)?,
+            deleted_at: row.deleted_at.map(time).transpose()?,
+        })
+    }
+}
+
+fn timeout_ms(subscriber: &Subscriber) -> Option<i64> {
+    subscriber.timeout.map(|timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn all(rows: Vec<Row>) -> Result<Vec<Subscriber>, Error> {
+    Ok(rows.into_iter().map(Subscriber::try_from).collect::<Result<_, _>>()?)
+}
+
+impl Store {
+    /// Stores a new subscriber.
+    pub async fn insert_subscriber(&self, subscriber: &Subscriber) -> Result<(), Error> {
+        write!(self, |tx| {
+            sqlx::query::<Db>(
+                "insert into subscriber (id, account_id, vendor, url, event_types, secret, retry_schedule,
+                    timeout_ms, headers, enabled, disabled_reason, created_at)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            )
+            .bind(subscriber.id)
+            .bind(subscriber.account_id)
+            .bind(subscriber.vendor.as_str())
+            .bind(subscriber.url.as_str())
+            .bind(to_json(&subscriber.event_types))
+            .bind(subscriber.secret.reveal())
+            .bind(subscriber.retry_schedule.as_ref().map(to_json))
+            .bind(timeout_ms(subscriber))
+            .bind(to_json(&subscriber.headers))
+            .bind(subscriber.enabled)
+            .bind(subscriber.disabled_reason.as_deref())
+            .bind(micros(subscriber.created_at))
+            .execute(&mut *tx)
+            .await?;
+        });
+        Ok(())
+    }
+
+    /// One subscriber that has not been deleted.
+    pub async fn subscriber(&self, account_id: AccountId, id: SubscriberId) -> Result<Subscriber, Error> {
+        let row = read!(self, |db| {
+            sqlx::query_as::<Db, Row>(
+                "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
+                    enabled, disabled_reason, created_at, deleted_at
+                 from subscriber where account_id = $1 and id = $2 and deleted_at is null",
+            )
+            .bind(account_id)
+            .bind(id)
+            .fetch_optional(db)
+            .await?
+        });
+        Ok(row.ok_or(Error::NotFound("subscriber"))?.try_into()?)
+    }
+
+    /// The account's subscribers after a position, oldest first.
+    pub async fn subscribers(
+        &self,
+        account_id: AccountId,
+        after: Option<SubscriberId>,
+        limit: u32,
+    ) -> Result<Vec<Subscriber>, Error> {
+        all(read!(self, |db| {
+            sqlx::query_as::<Db, Row>(
+                "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
+                    enabled, disabled_reason, created_at, deleted_at
+                 from subscriber where account_id = $1 and id > $2 and deleted_at is null order by id limit $3",
+            )
+            .bind(account_id)
+            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?
+        }))
+    }
+
+    /// Every enabled subscriber of an account: those that fan-out looks at.
+    pub async fn enabled_subscribers(&self, account_id: AccountId) -> Result<Vec<Subscriber>, Error> {
+        all(read!(self, |db| {
+            sqlx::query_as::<Db, Row>(
+                "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
+                    enabled, disabled_reason, created_at, deleted_at
+                 from subscriber where account_id = $1 and deleted_at is null and enabled order by id",
+            )
+            .bind(account_id)
+            .fetch_all(db)
+            .await?
+        }))
+    }
+
+    /// Stores a changed subscriber. Its owed deliveries wait while it is disabled, and are due at
+    /// their next try once it is enabled again.
+    pub async fn update_subscriber(&self, subscriber: &Subscriber) -> Result<(), Error> {
+        let updated = write!(self, |tx| {
+            let updated = sqlx::query::<Db>(
+                "update subscriber set url = $3, event_types = $4, secret = $5, retry_schedule = $6, timeout_ms = $7,
+                    headers = $8, enabled = $9, disabled_reason = $10
+                 where account_id = $1 and id = $2 and deleted_at is null",
+            )
+            .bind(subscriber.account_id)
+            .bind(subscriber.id)
+            .bind(subscriber.url.as_str())
+            .bind(to_json(&subscriber.event_types))
+            .bind(subscriber.secret.reveal())
+            .bind(subscriber.retry_schedule.as_ref().map(to_json))
+            .bind(timeout_ms(subscriber))
+            .bind(to_json(&subscriber.headers))
+            .bind(subscriber.enabled)
+            .bind(subscriber.disabled_reason.as_deref())
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+            let wake_or_park = if subscriber.enabled {
+                "update delivery set due_at = next_try
+                 where subscriber_id = $1 and due_at is null and status in ('scheduled', 'rescheduled')"
+            } else {
+                "update delivery set due_at = null
+                 where subscriber_id = $1 and due_at is not null and lease_holder is null"
+            };
+            sqlx::query::<Db>(wake_or_park).bind(subscriber.id).execute(&mut *tx).await?;
+            updated
+        });
+        if updated == 0 { Err(Error::NotFound("subscriber")) } else { Ok(()) }
+    }
+
+    /// Deletes a subscriber: what is still owed to it fails, and its secret is forgotten.
+    pub async fn delete_subscriber(
+        &self,
+        account_id: AccountId,
+        id: SubscriberId,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let deleted = write!(self, |tx| {
+            let deleted = sqlx::query::<Db>(
+                "update subscriber set deleted_at = $3, enabled = false, secret = ''
+                 where account_id = $1 and id = $2 and deleted_at is null",
+            )
+            .bind(account_id)
+            .bind(id)
+            .bind(micros(now))
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+            if deleted > 0 {
+                // A delivery in flight is left to its lease's holder.
+                sqlx::query::<Db>(
+                    "update delivery set status = 'failed', due_at = null
+                     where subscriber_id = $1 and status in ('scheduled', 'rescheduled') and lease_holder is null",
+                )
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+            }
+            deleted
+        });
+        if deleted == 0 { Err(Error::NotFound("subscriber")) } else { Ok(()) }
+    }
+}
