@@ -23,7 +23,8 @@ pub(super) enum Command {
 )]
 pub(super) struct Add {
     /// Where the webhooks go.
-    url: String,
+    #[arg(value_name = "URL")]
+    receiver_url: String,
     /// Whose webhooks these are: standard or hostedscan.
     #[arg(long)]
     vendor: Vendor,
@@ -75,7 +76,7 @@ const FIELDS: [&str; 9] =
 
 fn new_subscriber(args: Add) -> anyhow::Result<Value> {
     let mut body = Map::new();
-    body.insert("url".to_owned(), args.url.into());
+    body.insert("url".to_owned(), args.receiver_url.into());
     body.insert("vendor".to_owned(), args.vendor.as_str().into());
     if !args.event_types.is_empty() {
         body.insert("event_types".to_owned(), args.event_types.into());

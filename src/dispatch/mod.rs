@@ -3,34 +3,33 @@
 //! Three loops run side by side: one claims what is due, one sends what is in hand, one renews
 //! leases. Whatever a receiver does is an outcome; errors here are the database's.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, Utc};
-use rand::Rng;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
+mod attempt;
 mod lanes;
+mod leases;
 mod sender;
 mod spelling;
 
 use crate::batch::Batcher;
 use crate::clock::Clock;
 use crate::config::{Dispatch, Vendors};
-use crate::delivery::{Attempt, Claimed, Next, Outcome, Response, next, parse_retry_after};
+use crate::delivery::{Attempt, Claimed, Next, Outcome};
 use crate::handover::{Handover, InHand};
-use crate::id::{DeliveryId, SubscriberId};
+use crate::id::SubscriberId;
 use crate::random::Chance;
 use crate::store::{Error, Record, Store};
-use crate::subscriber::Subscriber;
-use crate::vendors::dialect;
 
+use attempt::Attempter;
 use lanes::Lanes;
-use sender::{NoAnswer, Outgoing, Sender};
+use leases::Leases;
+use sender::Sender;
 
 /// The most deliveries that one claim takes.
 const CLAIM_LIMIT: usize = 512;
@@ -41,14 +40,11 @@ pub struct Dispatcher {
     store: Store,
     handover: Arc<Handover>,
     handed_over: Mutex<Option<mpsc::UnboundedReceiver<InHand>>>,
+    leases: Leases,
+    attempter: Attempter,
     recorder: Batcher<Record, Result<bool, Arc<Error>>>,
-    sender: Sender,
     clock: Clock,
-    chance: Chance,
     settings: Dispatch,
-    vendors: Vendors,
-    /// The leases held now, by delivery. A delivery that is not here must not be sent.
-    held: Mutex<HashMap<DeliveryId, Held>>,
     /// When the claiming loop looks next by itself, in microseconds.
     claims_at: AtomicI64,
 }
@@ -63,20 +59,6 @@ enum Claim {
     NothingMoreIsDue,
 }
 
-/// Lets go of a lease when the attempt ends, however it ends: a lease that is renewed for ever
-/// would keep its delivery stuck.
-struct UnderWay<'d> {
-    dispatcher: &'d Dispatcher,
-    id: DeliveryId,
-    lease: i64,
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.dispatcher.let_go(self.id, self.lease);
-    }
-}
-
 /// Says that a subscriber's attempt has ended, however it ended.
 struct Finished(mpsc::UnboundedSender<SubscriberId>, SubscriberId);
 
@@ -85,12 +67,6 @@ impl Drop for Finished {
         // Nobody listens any more while shutting down.
         let _ = self.0.send(self.1);
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    lease: i64,
-    until: DateTime<Utc>,
 }
 
 /// What the dispatcher works with.
@@ -120,17 +96,22 @@ impl Dispatcher {
                 }
             }
         });
+        let attempter = Attempter {
+            sender,
+            clock: parts.clock.clone(),
+            chance: parts.chance,
+            settings: parts.settings.clone(),
+            vendors: parts.vendors,
+        };
         Ok(Self {
             store: parts.store,
             handover: parts.handover,
             handed_over: Mutex::new(Some(parts.handed_over)),
+            leases: Leases::default(),
+            attempter,
             recorder,
-            sender,
             clock: parts.clock,
-            chance: parts.chance,
             settings: parts.settings,
-            vendors: parts.vendors,
-            held: Mutex::default(),
             claims_at: AtomicI64::new(i64::MAX),
         })
     }
@@ -161,7 +142,7 @@ impl Dispatcher {
             let sends: Vec<_> = taken
                 .into_iter()
                 .map(|in_hand| {
-                    self.hold(&in_hand.claimed);
+                    self.leases.hold(&in_hand.claimed);
                     let dispatcher = Arc::clone(self);
                     tracker.spawn(async move { dispatcher.deliver(in_hand).await })
                 })
@@ -247,7 +228,7 @@ impl Dispatcher {
                 () = stop.cancelled() => break,
                 Some(subscriber_id) = finished.recv() => lanes.finished(subscriber_id),
                 Some(in_hand) = handed_over.recv() => {
-                    self.hold(&in_hand.claimed);
+                    self.leases.hold(&in_hand.claimed);
                     lanes.push(in_hand);
                 }
             }
@@ -280,49 +261,21 @@ impl Dispatcher {
 
     /// Renews every lease that has used up a third of its time.
     async fn renew_leases(&self) -> Result<(), Error> {
-        let now = self.clock.now();
-        let until = self.handover.lapses_at(now);
-        let fresh_until = until - self.settings.lease / 3;
-        let is_old = |held: &Held| held.until <= fresh_until;
-        let old: Vec<(DeliveryId, i64)> =
-            self.lock_held().iter().filter(|(_, held)| is_old(held)).map(|(id, held)| (*id, held.lease)).collect();
-        if old.is_empty() {
-            return Ok(());
-        }
-        let renewed = self.store.renew_leases(&old, until).await?;
-        let mut held = self.lock_held();
-        for (id, lease) in old {
-            match held.get_mut(&id) {
-                Some(entry) if entry.lease == lease && renewed.contains(&id) => entry.until = until,
-                Some(entry) if entry.lease == lease => drop(held.remove(&id)),
-                _ => (),
-            }
+        let until = self.handover.lapses_at(self.clock.now());
+        let old = self.leases.lapsing(until - self.settings.lease / 3);
+        if !old.is_empty() {
+            let renewed = self.store.renew_leases(&old, until).await?;
+            self.leases.renewed(&old, &renewed, until);
         }
         Ok(())
     }
 
-    fn hold(&self, claimed: &Claimed) {
-        self.lock_held().insert(claimed.id, Held { lease: claimed.lease, until: claimed.lease_until });
-    }
-
-    /// Whether the lease is still ours: checked before every request.
-    fn still_holds(&self, claimed: &Claimed) -> bool {
-        let now = self.clock.now();
-        self.lock_held().get(&claimed.id).is_some_and(|held| held.lease == claimed.lease && held.until > now)
-    }
-
-    fn let_go(&self, id: DeliveryId, lease: i64) {
-        let mut held = self.lock_held();
-        if held.get(&id).is_some_and(|held| held.lease == lease) {
-            held.remove(&id);
-        }
-    }
-
+    /// Gives a lease back without an attempt.
     async fn give_back(&self, claimed: &Claimed) {
         if let Err(error) = self.store.release(claimed).await {
             warn!(delivery.id = %claimed.id, error = %chain(&error), "a lease was not given back and will lapse");
         }
-        self.let_go(claimed.id, claimed.lease);
+        self.leases.let_go(claimed.id, claimed.lease);
     }
 
     /// Makes one attempt, unless the delivery is no longer ours to make: whether it did.
@@ -334,94 +287,23 @@ impl Dispatcher {
             event.id = %claimed.event.id,
             subscriber.id = %claimed.subscriber.id
         );
-        let _under_way = UnderWay { dispatcher: self, id: claimed.id, lease: claimed.lease };
         let made = async {
-            if !self.still_holds(&claimed) {
+            let Some(_under_way) = self.leases.start(&claimed, self.clock.now()) else {
                 debug!("the lease has lapsed; another process may have taken over");
+                self.leases.let_go(claimed.id, claimed.lease);
                 return false;
-            }
+            };
             if !claimed.subscriber.enabled || claimed.subscriber.deleted_at.is_some() {
                 self.give_back(&claimed).await;
                 return false;
             }
-            let record = self.attempt(&claimed).await;
+            let record = self.attempter.make(&claimed).await;
             self.record(&claimed, record).await;
             true
         };
         let made = made.instrument(span).await;
         drop(place);
         made
-    }
-
-    /// Signs, sends and decides.
-    async fn attempt(&self, claimed: &Claimed) -> Record {
-        let Claimed { event, subscriber, .. } = claimed;
-        let dialect = dialect(event.vendor);
-        let body = dialect.body(event);
-        let started_at = self.clock.now();
-        let stopwatch = self.clock.stopwatch();
-        let signed = dialect.headers(event, body.as_bytes(), &subscriber.secret, started_at);
-        let headers = request_headers(subscriber, signed, body.len());
-        let outgoing = Outgoing {
-            url: subscriber.url.clone(),
-            headers: headers.clone(),
-            body: body.into(),
-            timeout: subscriber.timeout.unwrap_or(self.settings.timeout),
-        };
-        let answer = self.sender.send(outgoing).await;
-        let finished_at = self.clock.now();
-        let (outcome, response) = self.judge(answer, finished_at);
-        let next = self.decide(claimed, &outcome, finished_at);
-        let disable = matches!(outcome, Outcome::Rejected { status: 410, .. })
-            .then(|| format!("it answered 410 Gone to delivery {}", claimed.id));
-        let attempt = Attempt {
-            number: claimed.attempt,
-            url: subscriber.url.to_string(),
-            started_at,
-            finished_at,
-            duration: stopwatch.elapsed(),
-            request_headers: headers,
-            outcome,
-            response,
-        };
-        Record {
-            account_id: event.account_id,
-            delivery_id: claimed.id,
-            subscriber_id: subscriber.id,
-            lease: claimed.lease,
-            attempt,
-            next,
-            disable,
-        }
-    }
-
-    fn judge(&self, answer: Result<Response, NoAnswer>, now: DateTime<Utc>) -> (Outcome, Option<Response>) {
-        match answer {
-            Ok(response) if (200..300).contains(&response.status) => {
-                (Outcome::Accepted { status: response.status }, Some(response))
-            }
-            Ok(response) => {
-                let asked = response.headers.iter().find(|(name, _)| name == "retry-after");
-                let limit = self.settings.retry_after_limit;
-                let retry_after = asked.and_then(|(_, value)| parse_retry_after(value, now, limit));
-                (Outcome::Rejected { status: response.status, retry_after }, Some(response))
-            }
-            Err(NoAnswer { error, detail, response }) => (Outcome::Unreachable { error, detail }, response),
-        }
-    }
-
-    fn decide(&self, claimed: &Claimed, outcome: &Outcome, now: DateTime<Utc>) -> Next {
-        let own = claimed.subscriber.retry_schedule.as_ref();
-        let schedule = own.unwrap_or(&self.vendors.of(claimed.event.vendor).retry_schedule);
-        let tries = claimed.attempt - claimed.schedule_start;
-        next(outcome, tries, &schedule.waits(), self.stretch(claimed), now)
-    }
-
-    /// The jitter: a factor from 1 - jitter to 1 + jitter, the same for the same seed and attempt.
-    fn stretch(&self, claimed: &Claimed) -> f64 {
-        let mut stream = self.chance.stream("jitter", format!("{}/{}", claimed.id, claimed.attempt));
-        let unit = f64::from(stream.next_u32()) / f64::from(u32::MAX);
-        1.0 + self.settings.jitter * (2.0 * unit - 1.0)
     }
 
     /// Records an attempt. If the database cannot take it, the lease lapses and it is made again.
@@ -450,34 +332,9 @@ impl Dispatcher {
         }
     }
 
-    fn lock_held(&self) -> MutexGuard<'_, HashMap<DeliveryId, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn lock_handed_over(&self) -> MutexGuard<'_, Option<mpsc::UnboundedReceiver<InHand>>> {
         self.handed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// All headers of a request in the order they are sent: the host, the dialect's, the
-/// subscriber's, the length.
-fn request_headers(
-    subscriber: &Subscriber,
-    signed: Vec<(&'static str, String)>,
-    body_length: usize,
-) -> Vec<(String, String)> {
-    let url = &subscriber.url;
-    let host = match (url.host_str().unwrap_or_default(), url.port()) {
-        (host, Some(port)) => format!("{host}:{port}"),
-        (host, None) => host.to_owned(),
-    };
-    // One spelling throughout: a vendor that writes Content-Type writes Host.
-    let is_lower = signed.iter().any(|(name, _)| *name == "content-type");
-    let (host_name, length_name) = if is_lower { ("host", "content-length") } else { ("Host", "Content-Length") };
-    let signed = signed.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let own = subscriber.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
-    let length = (length_name.to_owned(), body_length.to_string());
-    std::iter::once((host_name.to_owned(), host)).chain(signed).chain(own).chain([length]).collect()
 }
 
 /// Records one by one what could not be recorded together, each with a second chance.

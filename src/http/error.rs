@@ -146,16 +146,13 @@ impl From<store::Error> for Problem {
     fn from(failure: store::Error) -> Self {
         match failure {
             store::Error::NotFound(what) => Self::not_found(format!("there is no such {what} in this account")),
+            store::Error::Away(failure) => {
+                error!(error = %failure, "the database does not answer: {failure}");
+                Self::unavailable("the database does not answer; try again")
+            }
             store::Error::Database(failure) => {
                 error!(error = %failure, "the database failed: {failure}");
-                let is_away = matches!(
-                    failure,
-                    sqlx::Error::Io(_)
-                        | sqlx::Error::PoolTimedOut
-                        | sqlx::Error::PoolClosed
-                        | sqlx::Error::WorkerCrashed
-                );
-                if is_away { Self::unavailable("the database does not answer; try again") } else { Self::internal() }
+                Self::internal()
             }
         }
     }

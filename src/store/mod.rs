@@ -8,13 +8,15 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, SqlitePool};
 
 mod accounts;
+mod claims;
 mod deliveries;
 mod events;
 mod lists;
 mod open;
 mod subscribers;
 
-pub use deliveries::{DeliveryDetail, Record, Redelivered};
+pub use claims::Record;
+pub use deliveries::{DeliveryDetail, Redelivered};
 pub use events::{EventWithDeliveries, Inserted, NewDelivery, Publication};
 pub use lists::{DeliveryFilter, EventFilter, ListedDelivery, Page};
 pub use open::OpenError;
@@ -29,9 +31,22 @@ pub enum Error {
     /// There is no such row in this account.
     #[error("no such {0}")]
     NotFound(&'static str),
-    /// The database refused or cannot be reached.
-    #[error("database")]
-    Database(#[from] sqlx::Error),
+    /// The database does not answer at the moment.
+    #[error("the database does not answer")]
+    Away(#[source] sqlx::Error),
+    /// The database refused, or holds what scanhook cannot have written.
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+        match error {
+            Io(_) | Tls(_) | PoolClosed | PoolTimedOut | WorkerCrashed => Self::Away(error),
+            other => Self::Database(other),
+        }
+    }
 }
 
 /// The database: SQLite, in a file or in memory, or Postgres.

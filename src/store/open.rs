@@ -98,7 +98,7 @@ impl Store {
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
-        let lock = if in_memory { None } else { Some(lock_beside(connect.get_filename())?) };
+        let lock = if in_memory { None } else { Some(lock_beside(connect.get_filename()).await?) };
         let write = pool(1).connect_with(connect.clone()).await.map_err(unreachable)?;
         SQLITE.run(&write).await.map_err(|error| refused(url.clone(), error))?;
         drop(lock);
@@ -127,13 +127,17 @@ impl Store {
 
 /// Locks a file beside the database, so that two processes may start at once. SQLite's migrator
 /// takes no lock of its own. The lock ends when the file is dropped, also by a kill.
-fn lock_beside(database: &Path) -> Result<File, OpenError> {
+async fn lock_beside(database: &Path) -> Result<File, OpenError> {
     let mut path = database.as_os_str().to_owned();
     path.push("-lock");
-    let failed = |source| OpenError::Lock { path: path.to_string_lossy().into_owned(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    file.lock().map_err(failed)?;
-    Ok(file)
+    let shown = path.to_string_lossy().into_owned();
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    let locked = locked.await.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
+    locked.map_err(|source| OpenError::Lock { path: shown, source })
 }
 
 fn refused(url: String, error: MigrateError) -> OpenError {

@@ -1,0 +1,252 @@
+//! The settings: read once, checked once with all errors at once, passed down as parts.
+//!
+//! `config.toml` at the root is the documentation and the defaults. A file, the environment and
+//! flags override it, in this order. Nothing else reads the environment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use url::Url;
+
+mod sources;
+
+pub use sources::{ConfigErrors, Origin, Sources, environment};
+
+use crate::event::Vendor;
+use crate::schedule::{RetrySchedule, human};
+
+/// The documented defaults.
+pub const DEFAULTS: &str = include_str!("../../config.toml");
+
+/// Every setting. See `config.toml` for what each means.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub server: Server,
+    pub auth: Auth,
+    pub database: Database,
+    pub dispatch: Dispatch,
+    pub vendors: Vendors,
+    pub chance: ChanceSettings,
+    pub log: Log,
+    pub client: Client,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub body_limit_bytes: usize,
+    pub batch_body_limit_bytes: usize,
+    #[serde(with = "human")]
+    pub shutdown_limit: Duration,
+}
+
+/// Who may use the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthMode {
+    Open,
+    Keys,
+    OpenToAnyone,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub mode: AuthMode,
+    pub default_key: String,
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Auth({:?})", self.mode)
+    }
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: String,
+    pub connections: u32,
+    #[serde(with = "human")]
+    pub connect_timeout: Duration,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Database({} connections)", self.connections)
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dispatch {
+    pub concurrency: usize,
+    pub concurrency_per_subscriber: usize,
+    pub in_hand: usize,
+    pub in_hand_per_subscriber: usize,
+    #[serde(with = "human")]
+    pub lease: Duration,
+    #[serde(with = "human")]
+    pub poll_every: Duration,
+    #[serde(with = "human")]
+    pub timeout: Duration,
+    pub jitter: f64,
+    #[serde(with = "human")]
+    pub retry_after_limit: Duration,
+    pub blocked_networks: Vec<IpNet>,
+    pub extra_ca_file: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vendors {
+    pub standard: VendorSettings,
+    pub hostedscan: VendorSettings,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VendorSettings {
+    pub retry_schedule: RetrySchedule,
+}
+
+impl Vendors {
+    /// The settings of one vendor.
+    pub fn of(&self, vendor: Vendor) -> &VendorSettings {
+        match vendor {
+            Vendor::Standard => &self.standard,
+            Vendor::Hostedscan => &self.hostedscan,
+        }
+    }
+}
+
+/// Where chance comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seed {
+    Random,
+    Fixed(u64),
+}
+
+impl<'de> Deserialize<'de> for Seed {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        if value.as_str() == Some("random") {
+            return Ok(Self::Random);
+        }
+        let wrong = || serde::de::Error::custom("must be \"random\" or a whole number from 0");
+        value.as_u64().map(Self::Fixed).ok_or_else(wrong)
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChanceSettings {
+    pub seed: Seed,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    pub url: Url,
+    pub api_key: String,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Client({})", self.url)
+    }
+}
+
+impl Config {
+    /// The documented defaults, with nothing overridden.
+    pub fn defaults() -> Self {
+        let (config, _) = Self::load(&Sources::default()).expect("a test holds that the defaults are valid");
+        config
+    }
+
+    /// What is wrong with values that are well-formed.
+    fn contradictions(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, problem: &str| {
+            if !holds {
+                problems.push(problem.to_owned());
+            }
+        };
+        let Dispatch { concurrency, concurrency_per_subscriber, in_hand, in_hand_per_subscriber, .. } = self.dispatch;
+        let at_least_one = "must be at least 1";
+        for (key, number) in [
+            ("server.body_limit_bytes", self.server.body_limit_bytes),
+            ("server.batch_body_limit_bytes", self.server.batch_body_limit_bytes),
+            ("database.connections", self.database.connections as usize),
+            ("dispatch.concurrency", concurrency),
+            ("dispatch.concurrency_per_subscriber", concurrency_per_subscriber),
+            ("dispatch.in_hand", in_hand),
+            ("dispatch.in_hand_per_subscriber", in_hand_per_subscriber),
+        ] {
+            require(number >= 1, &format!("{key}: {at_least_one}"));
+        }
+        require(in_hand <= 100_000, "dispatch.in_hand: must be at most 100000");
+        for (key, duration) in [
+            ("dispatch.lease", self.dispatch.lease),
+            ("dispatch.poll_every", self.dispatch.poll_every),
+            ("dispatch.timeout", self.dispatch.timeout),
+            ("database.connect_timeout", self.database.connect_timeout),
+        ] {
+            let day = Duration::from_secs(86_400);
+            let holds = (Duration::from_millis(10)..=day).contains(&duration);
+            require(holds, &format!("{key}: must be from 10ms to 1day"));
+        }
+        require((0.0..=1.0).contains(&self.dispatch.jitter), "dispatch.jitter: must be from 0 to 1");
+        let keyless = self.auth.mode == AuthMode::Keys && self.auth.default_key.is_empty();
+        require(!keyless, "auth.default_key: must be set when auth.mode is \"keys\"");
+        let exposed = self.auth.mode == AuthMode::Open && !self.server.listen.ip().to_canonical().is_loopback();
+        require(
+            !exposed,
+            &format!(
+                "auth.mode: is \"open\", but server.listen {} can be reached from elsewhere; set it to \"keys\" with auth.default_key, or to \"open-to-anyone\"",
+                self.server.listen
+            ),
+        );
+        require(matches!(self.client.url.scheme(), "http" | "https"), "client.url: must be http:// or https://");
+        let filter = tracing_subscriber::EnvFilter::from_str(&self.log.level);
+        require(
+            filter.is_ok(),
+            "log.level: must be error, warn, info, debug, trace, or a filter such as info,sqlx=debug",
+        );
+        problems
+    }
+}
+
+/// A URL fit to be shown: its password is hidden.
+pub fn hide_password(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() => {
+            // Only URLs that cannot have a password refuse one.
+            let _ = parsed.set_password(Some("***"));
+            parsed.to_string()
+        }
+        _ => url.to_owned(),
+    }
+}

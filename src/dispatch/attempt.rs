@@ -1,0 +1,117 @@
+//! One attempt: sign, send, decide. Whatever the receiver does is an outcome.
+
+use chrono::{DateTime, Utc};
+use rand::Rng;
+
+use super::sender::{NoAnswer, Outgoing, Sender};
+use crate::clock::Clock;
+use crate::config::{Dispatch, Vendors};
+use crate::delivery::{Attempt, Claimed, Next, Outcome, Response, next, parse_retry_after};
+use crate::random::Chance;
+use crate::store::Record;
+use crate::subscriber::Subscriber;
+use crate::vendors::dialect;
+
+/// Makes attempts.
+#[derive(Debug)]
+pub(super) struct Attempter {
+    pub(super) sender: Sender,
+    pub(super) clock: Clock,
+    pub(super) chance: Chance,
+    pub(super) settings: Dispatch,
+    pub(super) vendors: Vendors,
+}
+
+impl Attempter {
+    /// Makes one attempt and decides what follows it.
+    pub(super) async fn make(&self, claimed: &Claimed) -> Record {
+        let Claimed { event, subscriber, .. } = claimed;
+        let dialect = dialect(event.vendor);
+        let body = dialect.body(event);
+        let started_at = self.clock.now();
+        let stopwatch = self.clock.stopwatch();
+        let signed = dialect.headers(event, body.as_bytes(), &subscriber.secret, started_at);
+        let headers = request_headers(subscriber, signed, body.len());
+        let outgoing = Outgoing {
+            url: subscriber.url.clone(),
+            headers: headers.clone(),
+            body: body.into(),
+            timeout: subscriber.timeout.unwrap_or(self.settings.timeout),
+        };
+        let answer = self.sender.send(outgoing).await;
+        let finished_at = self.clock.now();
+        let (outcome, response) = self.judge(answer, finished_at);
+        let next = self.decide(claimed, &outcome, finished_at);
+        let disable = matches!(outcome, Outcome::Rejected { status: 410, .. })
+            .then(|| format!("it answered 410 Gone to delivery {}", claimed.id));
+        let attempt = Attempt {
+            number: claimed.attempt,
+            url: subscriber.url.to_string(),
+            started_at,
+            finished_at,
+            duration: stopwatch.elapsed(),
+            request_headers: headers,
+            outcome,
+            response,
+        };
+        Record {
+            account_id: event.account_id,
+            delivery_id: claimed.id,
+            subscriber_id: subscriber.id,
+            lease: claimed.lease,
+            attempt,
+            next,
+            disable,
+        }
+    }
+
+    fn judge(&self, answer: Result<Response, NoAnswer>, now: DateTime<Utc>) -> (Outcome, Option<Response>) {
+        match answer {
+            Ok(response) if (200..300).contains(&response.status) => {
+                (Outcome::Accepted { status: response.status }, Some(response))
+            }
+            Ok(response) => {
+                let asked = response.headers.iter().find(|(name, _)| name == "retry-after");
+                let limit = self.settings.retry_after_limit;
+                let retry_after = asked.and_then(|(_, value)| parse_retry_after(value, now, limit));
+                (Outcome::Rejected { status: response.status, retry_after }, Some(response))
+            }
+            Err(NoAnswer { error, detail, response }) => (Outcome::Unreachable { error, detail }, response),
+        }
+    }
+
+    fn decide(&self, claimed: &Claimed, outcome: &Outcome, now: DateTime<Utc>) -> Next {
+        let own = claimed.subscriber.retry_schedule.as_ref();
+        let schedule = own.unwrap_or(&self.vendors.of(claimed.event.vendor).retry_schedule);
+        let tries = claimed.attempt - claimed.schedule_start;
+        next(outcome, tries, &schedule.waits(), self.stretch(claimed), now)
+    }
+
+    /// The jitter: a factor from 1 - jitter to 1 + jitter, the same for the same seed and attempt.
+    fn stretch(&self, claimed: &Claimed) -> f64 {
+        let mut stream = self.chance.stream("jitter", format!("{}/{}", claimed.id, claimed.attempt));
+        let unit = f64::from(stream.next_u32()) / f64::from(u32::MAX);
+        1.0 + self.settings.jitter * (2.0 * unit - 1.0)
+    }
+}
+
+/// All headers of a request in the order they are sent: the host, the dialect's, the
+/// subscriber's, the length.
+fn request_headers(
+    subscriber: &Subscriber,
+    signed: Vec<(&'static str, String)>,
+    body_length: usize,
+) -> Vec<(String, String)> {
+    let url = &subscriber.url;
+    let host = match (url.host_str().unwrap_or_default(), url.port()) {
+        (host, Some(port)) => format!("{host}:{port}"),
+        (host, None) => host.to_owned(),
+    };
+    // One spelling throughout: a vendor that writes Content-Type writes Host.
+    let is_lower = signed.iter().any(|(name, _)| *name == "content-type");
+    let (host_name, length_name) = if is_lower { ("host", "content-length") } else { ("Host", "Content-Length") };
+    let signed = signed.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let own = subscriber.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let length = (length_name.to_owned(), body_length.to_string());
+    std::iter::once((host_name.to_owned(), host)).chain(signed).chain(own).chain([length]).collect()
+}

@@ -1,0 +1,280 @@
+//! Claims: leasing what is due, and recording attempts under a lease.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+
+use super::events::Row as EventRow;
+use super::subscribers::Row as SubscriberRow;
+use super::{Error, Pools, Store, micros, read, runs, time, to_json, undecodable, word, write};
+use crate::delivery::{Attempt, Claimed, Next, Outcome, Status, attempts_made};
+use crate::event::Event;
+use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
+use crate::subscriber::Subscriber;
+
+/// An attempt that was made, and what follows it.
+#[derive(Debug)]
+pub struct Record {
+    pub account_id: AccountId,
+    pub delivery_id: DeliveryId,
+    pub subscriber_id: SubscriberId,
+    /// The claim that the attempt was made under.
+    pub lease: i64,
+    pub attempt: Attempt,
+    pub next: Next,
+    /// Why the subscriber is disabled by this attempt, if it is.
+    pub disable: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimedRow {
+    id: DeliveryId,
+    event_id: EventId,
+    subscriber_id: SubscriberId,
+    status: String,
+    retries: i64,
+    schedule_start: i64,
+}
+
+/// The columns that a recorded attempt sets: status, next try (if it changes) and when due.
+fn after(next: Next) -> (Status, Option<i64>) {
+    match next {
+        Next::Succeeded => (Status::Succeeded, None),
+        Next::Rescheduled { at } => (Status::Rescheduled, Some(micros(at))),
+        Next::Failed => (Status::Failed, None),
+    }
+}
+
+impl Store {
+    /// Claims up to `limit` deliveries that are due at `now`, and those whose lease has lapsed.
+    ///
+    /// They are leased to `lease` until `lease_until`. Subscribers in `except` are passed over.
+    pub async fn claim_due(
+        &self,
+        now: DateTime<Utc>,
+        lease: i64,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+        except: &[SubscriberId],
+    ) -> Result<Vec<Claimed>, Error> {
+        // On Postgres other processes claim at the same time; SQLite has one writer.
+        let lock = match self.pools {
+            Pools::Postgres(_) => " for update skip locked",
+            Pools::Sqlite { .. } => "",
+        };
+        let rows = write!(self, |tx| {
+            let mut claim = QueryBuilder::<Db>::new("update delivery set lease_holder = ");
+            claim.push_bind(lease).push(", due_at = ").push_bind(micros(lease_until));
+            claim.push(" where id in (select id from delivery where due_at <= ").push_bind(micros(now));
+            if !except.is_empty() {
+                claim.push(" and subscriber_id not in (");
+                let mut ids = claim.separated(", ");
+                for id in except {
+                    ids.push_bind(*id);
+                }
+                claim.push(")");
+            }
+            claim.push(" order by due_at limit ").push_bind(limit as i64).push(lock);
+            claim.push(") returning id, event_id, subscriber_id, status, retries, schedule_start");
+            claim.build_query_as::<ClaimedRow>().fetch_all(&mut *tx).await?
+        });
+        self.complete(rows, lease, lease_until).await
+    }
+
+    /// Adds to claimed rows what an attempt needs: the events and the subscribers.
+    async fn complete(
+        &self,
+        rows: Vec<ClaimedRow>,
+        lease: i64,
+        lease_until: DateTime<Utc>,
+    ) -> Result<Vec<Claimed>, Error> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let event_ids: HashSet<EventId> = rows.iter().map(|row| row.event_id).collect();
+        let subscriber_ids: HashSet<SubscriberId> = rows.iter().map(|row| row.subscriber_id).collect();
+        let (events, subscribers) = read!(self, |db| {
+            let mut select = QueryBuilder::<Db>::new(
+                "select id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type, content,
+                    idempotency_key, created_at
+                 from event where id in (",
+            );
+            let mut ids = select.separated(", ");
+            event_ids.iter().for_each(|id| {
+                ids.push_bind(*id);
+            });
+            select.push(")");
+            let events = select.build_query_as::<EventRow>().fetch_all(db).await?;
+            let mut select = QueryBuilder::<Db>::new(
+                "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
+                    enabled, disabled_reason, created_at, deleted_at
+                 from subscriber where id in (",
+            );
+            let mut ids = select.separated(", ");
+            subscriber_ids.iter().for_each(|id| {
+                ids.push_bind(*id);
+            });
+            select.push(")");
+            (events, select.build_query_as::<SubscriberRow>().fetch_all(db).await?)
+        });
+        let mut found_events: HashMap<EventId, Arc<Event>> = HashMap::new();
+        for row in events {
+            let event = Event::try_from(row)?;
+            found_events.insert(event.id, Arc::new(event));
+        }
+        let mut found_subscribers: HashMap<SubscriberId, Arc<Subscriber>> = HashMap::new();
+        for row in subscribers {
+            let subscriber = Subscriber::try_from(row)?;
+            found_subscribers.insert(subscriber.id, Arc::new(subscriber));
+        }
+        let claimed = |row: ClaimedRow| {
+            let retries = u32::try_from(row.retries).map_err(undecodable)?;
+            let event = found_events.get(&row.event_id).ok_or(sqlx::Error::RowNotFound)?;
+            let subscriber = found_subscribers.get(&row.subscriber_id).ok_or(sqlx::Error::RowNotFound)?;
+            Ok(Claimed {
+                id: row.id,
+                lease,
+                lease_until,
+                attempt: attempts_made(word(&row.status)?, retries) + 1,
+                schedule_start: u32::try_from(row.schedule_start).map_err(undecodable)?,
+                event: Arc::clone(event),
+                subscriber: Arc::clone(subscriber),
+            })
+        };
+        rows.into_iter().map(claimed).collect::<Result<_, sqlx::Error>>().map_err(Error::from)
+    }
+
+    /// When the earliest delivery can be claimed that cannot be now.
+    pub async fn next_due(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        let earliest: Option<i64> = read!(self, |db| {
+            sqlx::query_scalar::<Db, Option<i64>>("select min(due_at) from delivery where due_at > $1")
+                .bind(micros(now))
+                .fetch_one(db)
+                .await?
+        });
+        Ok(earliest.map(time).transpose()?)
+    }
+
+    /// Records attempts and moves their deliveries on, in one transaction.
+    ///
+    /// Only what is still leased to the attempt's claim is recorded; the answer says for each
+    /// whether it was.
+    pub async fn record_attempts(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
+        let ours = write!(self, |tx| {
+            let mut ours: HashSet<DeliveryId> = HashSet::new();
+            for run in runs(records) {
+                let mut update =
+                    QueryBuilder::<Db>::new("with made (id, lease, status, retries, next_try, due_at) as (");
+                update.push_values(run, |mut row, record| {
+                    let (status, at) = after(record.next);
+                    row.push_bind(record.delivery_id)
+                        .push_bind(record.lease)
+                        .push_bind(status.as_str())
+                        .push_bind(i64::from(record.attempt.number) - 1)
+                        .push_bind(at)
+                        .push_bind(at);
+                });
+                update.push(
+                    ") update delivery set status = made.status, retries = made.retries,
+                        next_try = coalesce(made.next_try, delivery.next_try), due_at = made.due_at, lease_holder = null
+                     from made where delivery.id = made.id and delivery.lease_holder = made.lease
+                     returning delivery.id",
+                );
+                ours.extend(update.build_query_scalar::<DeliveryId>().fetch_all(&mut *tx).await?);
+            }
+            let recorded: Vec<&Record> = records.iter().filter(|record| ours.contains(&record.delivery_id)).collect();
+            for run in runs(&recorded) {
+                let mut insert = QueryBuilder::<Db>::new(
+                    "insert into attempt (delivery_id, number, account_id, url, started_at, finished_at, duration_ms,
+                        request_headers, response_status, response_headers, response_body, outcome, error, error_detail) ",
+                );
+                insert.push_values(run, |mut row, record| {
+                    let attempt = &record.attempt;
+                    let (error, detail) = match &attempt.outcome {
+                        Outcome::Unreachable { error, detail } => (Some(error.as_str()), Some(detail.clone())),
+                        Outcome::Accepted { .. } | Outcome::Rejected { .. } => (None, None),
+                    };
+                    let response = attempt.response.as_ref();
+                    row.push_bind(record.delivery_id)
+                        .push_bind(i64::from(attempt.number))
+                        .push_bind(record.account_id)
+                        .push_bind(attempt.url.clone())
+                        .push_bind(micros(attempt.started_at))
+                        .push_bind(micros(attempt.finished_at))
+                        .push_bind(i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX))
+                        .push_bind(to_json(&attempt.request_headers))
+                        .push_bind(response.map(|response| i64::from(response.status)))
+                        .push_bind(response.map(|response| to_json(&response.headers)))
+                        .push_bind(response.map(|response| response.body.clone()))
+                        .push_bind(attempt.outcome.as_str())
+                        .push_bind(error)
+                        .push_bind(detail);
+                });
+                insert.build().execute(&mut *tx).await?;
+            }
+            for record in &recorded {
+                let Some(reason) = &record.disable else { continue };
+                sqlx::query::<Db>(
+                    "update subscriber set enabled = false, disabled_reason = $2 where id = $1 and enabled",
+                )
+                .bind(record.subscriber_id)
+                .bind(reason)
+                .execute(&mut *tx)
+                .await?;
+                sqlx::query::<Db>(
+                    "update delivery set due_at = null
+                     where subscriber_id = $1 and due_at is not null and lease_holder is null",
+                )
+                .bind(record.subscriber_id)
+                .execute(&mut *tx)
+                .await?;
+            }
+            ours
+        });
+        Ok(records.iter().map(|record| ours.contains(&record.delivery_id)).collect())
+    }
+
+    /// Lengthens leases that are still held. The answer names those that were.
+    pub async fn renew_leases(
+        &self,
+        held: &[(DeliveryId, i64)],
+        until: DateTime<Utc>,
+    ) -> Result<HashSet<DeliveryId>, Error> {
+        Ok(write!(self, |tx| {
+            let mut renewed = HashSet::new();
+            for run in runs(held) {
+                let mut update = QueryBuilder::<Db>::new("with held (id, lease) as (");
+                update.push_values(run, |mut row, (id, lease)| {
+                    row.push_bind(*id).push_bind(*lease);
+                });
+                update.push(") update delivery set due_at = ").push_bind(micros(until)).push(
+                    " from held where delivery.id = held.id and delivery.lease_holder = held.lease
+                     returning delivery.id",
+                );
+                renewed.extend(update.build_query_scalar::<DeliveryId>().fetch_all(&mut *tx).await?);
+            }
+            renewed
+        }))
+    }
+
+    /// Gives a lease back without an attempt: the delivery is due again at its next try, waits for
+    /// its subscriber to be enabled, or fails because the subscriber was deleted.
+    pub async fn release(&self, claimed: &Claimed) -> Result<(), Error> {
+        write!(self, |tx| {
+            sqlx::query::<Db>(
+                "update delivery set lease_holder = null,
+                    status = case when subscriber.deleted_at is null then status else 'failed' end,
+                    due_at = case when subscriber.enabled then next_try else null end
+                 from subscriber
+                 where subscriber.id = delivery.subscriber_id and delivery.id = $1 and lease_holder = $2",
+            )
+            .bind(claimed.id)
+            .bind(claimed.lease)
+            .execute(&mut *tx)
+            .await?;
+        });
+        Ok(())
+    }
+}

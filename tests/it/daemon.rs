@@ -1,0 +1,166 @@
+//! The daemon as a process: killed, doubled, stopped. Nothing is lost, nothing stays stuck.
+
+use std::process::Stdio;
+
+use scanhook::delivery::Status;
+use scanhook::id::AccountId;
+use scanhook::store::{DeliveryFilter, Page, Store};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::{Database, PATIENCE, Receiver, on_both_databases, test_config, text};
+
+/// A running `scanhook serve`.
+struct Daemon {
+    process: Child,
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Daemon {
+    async fn start(database: &Database, settings: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_scanhook"))
+            .args(["serve", "--json", "--listen", "127.0.0.1:0", "--database-url", &database.url])
+            .env("SCANHOOK__LOG__LEVEL", "warn")
+            .envs(settings.iter().copied())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the daemon starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("readable");
+        let line: Value = serde_json::from_str(&line.expect("the daemon says where it listens")).expect("JSON");
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Self { process, url: text(&line["url"]), http }
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let answer = self.http.post(format!("{}{path}", self.url)).json(body).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{answer:?}");
+        answer.json().await.expect("JSON")
+    }
+
+    async fn publish(&self, count: usize) {
+        let event = json!({"vendor": "standard", "event_type": "a.b", "content": {}});
+        self.post("/api/v1/events/batch", &vec![event; count].into()).await;
+    }
+
+    async fn kill(mut self) {
+        self.process.kill().await.expect("killed");
+    }
+
+    fn terminate(&self) {
+        let pid = self.process.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Asks the daemon to stop and waits: its exit code.
+    async fn stop(self) -> Option<i32> {
+        self.terminate();
+        self.ended().await
+    }
+
+    async fn ended(mut self) -> Option<i32> {
+        tokio::time::timeout(PATIENCE, self.process.wait()).await.expect("it ends").expect("waited for").code()
+    }
+}
+
+/// How many deliveries are in each status, read past the daemon.
+async fn count(database: &Database, status: Status) -> usize {
+    let store = Store::open(&test_config(database).database).await.expect("the store opens");
+    let filter = DeliveryFilter { status: Some(status), ..DeliveryFilter::default() };
+    let page = Page { before: None, limit: 10_000 };
+    let count = store.deliveries(AccountId::DEFAULT, &filter, &page).await.expect("a list").len();
+    store.close().await;
+    count
+}
+
+const FAST: [(&str, &str); 2] = [("SCANHOOK__DISPATCH__LEASE", "1s"), ("SCANHOOK__DISPATCH__POLL_EVERY", "50ms")];
+
+on_both_databases! {
+    async fn a_daemon_killed_in_mid_flight_loses_no_event_and_leaves_none_stuck(database) {
+        let receiver = Receiver::gated(700).await;
+        let daemon = Daemon::start(database, &FAST).await;
+        daemon.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
+        daemon.publish(1_000).await;
+        daemon.publish(1_000).await;
+        // 700 have been answered, 64 more are in flight, the rest wait under leases or in the table.
+        receiver.wait_for(764).await;
+        daemon.kill().await;
+        receiver.gate().open();
+        let daemon = Daemon::start(database, &FAST).await;
+        while receiver.ids().len() < 2_000 {
+            receiver.wait_for(receiver.count() + 1).await;
+        }
+        assert_eq!(daemon.stop().await, Some(0));
+        assert_eq!(count(database, Status::Succeeded).await, 2_000);
+    }
+
+    async fn on_sigterm_what_is_in_flight_is_finished_and_the_rest_is_given_back(database) {
+        let receiver = Receiver::gated(0).await;
+        let daemon = Daemon::start(database, &[("SCANHOOK__DISPATCH__CONCURRENCY", "10")]).await;
+        daemon.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
+        daemon.publish(30).await;
+        receiver.wait_for(10).await;
+        daemon.terminate();
+        receiver.gate().open();
+        assert_eq!(daemon.ended().await, Some(0));
+        assert_eq!(receiver.count(), 10);
+        assert_eq!(count(database, Status::Succeeded).await, 10);
+        // What was given back is due at once: the new daemon need not wait for a lease to lapse.
+        let daemon = Daemon::start(database, &[]).await;
+        receiver.wait_for(30).await;
+        assert_eq!(daemon.stop().await, Some(0));
+        assert_eq!(receiver.ids().len(), 30);
+    }
+
+    async fn retries_happen_by_themselves(database) {
+        let receiver = Receiver::answering([503, 503, 200]).await;
+        let daemon = Daemon::start(database, &[]).await;
+        let subscriber = json!({"url": receiver.url, "vendor": "standard", "retry_schedule": ["10ms", "20ms"]});
+        daemon.post("/api/v1/subscribers", &subscriber).await;
+        daemon.publish(1).await;
+        receiver.wait_for(3).await;
+        assert_eq!(daemon.stop().await, Some(0));
+        assert_eq!(count(database, Status::Succeeded).await, 1);
+    }
+
+    async fn a_short_lease_is_renewed_while_an_attempt_takes_long(database) {
+        let receiver = Receiver::gated(0).await;
+        let settings = [("SCANHOOK__DISPATCH__LEASE", "60ms"), ("SCANHOOK__DISPATCH__POLL_EVERY", "10ms")];
+        let daemon = Daemon::start(database, &settings).await;
+        let slow = daemon.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
+        daemon.publish(1).await;
+        receiver.wait_for(1).await;
+        daemon.http.delete(format!("{}/api/v1/subscribers/{}", daemon.url, text(&slow["id"]))).send().await.expect("deleted");
+        // A second receiver's failing deliveries tell the time: fifty polls go by.
+        let ticking = Receiver::answering([500]).await;
+        let schedule = vec!["10ms"; 50];
+        daemon.post("/api/v1/subscribers", &json!({"url": ticking.url, "vendor": "standard", "retry_schedule": schedule})).await;
+        daemon.publish(1).await;
+        ticking.wait_for(51).await;
+        assert_eq!(receiver.count(), 1, "the lease lapsed while its holder lived");
+        receiver.gate().open();
+        assert_eq!(daemon.stop().await, Some(0));
+        assert_eq!(count(database, Status::Succeeded).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_daemons_on_one_postgres_send_no_event_twice() {
+    let database = Database::postgres().await;
+    let receiver = Receiver::answering([200]).await;
+    // A small hand leaves most deliveries in the table, where both daemons claim them.
+    let settings = [("SCANHOOK__DISPATCH__IN_HAND", "50"), ("SCANHOOK__DISPATCH__POLL_EVERY", "10ms")];
+    let (first, second) = tokio::join!(Daemon::start(&database, &settings), Daemon::start(&database, &settings));
+    first.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
+    tokio::join!(first.publish(1_000), second.publish(1_000));
+    receiver.wait_for(2_000).await;
+    let codes = tokio::join!(first.stop(), second.stop());
+    assert_eq!(codes, (Some(0), Some(0)));
+    assert_eq!((receiver.count(), receiver.ids().len()), (2_000, 2_000));
+    assert_eq!(count(&database, Status::Succeeded).await, 2_000);
+    database.remove().await;
+}

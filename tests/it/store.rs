@@ -1,0 +1,249 @@
+//! The store's own promises: leases, one transaction, migrations, on both databases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use scanhook::delivery::{Attempt, Claimed, Next, Outcome, Response};
+use scanhook::event::{Event, Vendor};
+use scanhook::id::{AccountId, DeliveryId, EventId, SubscriberId};
+use scanhook::random::Chance;
+use scanhook::store::{Inserted, NewDelivery, OpenError, Publication, Record, Store};
+use scanhook::subscriber::{Secret, Subscriber};
+use sqlx::{Connection, Executor};
+
+use crate::support::{Database, on_both_databases, start_time, test_config};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+async fn open(database: &Database) -> Store {
+    Store::open(&test_config(database).database).await.expect("the store opens")
+}
+
+fn subscriber(n: u64) -> Subscriber {
+    Subscriber {
+        id: SubscriberId::generate(start_time(), n, &mut Chance::from_seed(n).stream("subscriber", n)),
+        account_id: AccountId::DEFAULT,
+        vendor: Vendor::Standard,
+        url: "http://127.0.0.1:9/".parse().expect("a URL"),
+        event_types: vec!["*".to_owned()],
+        secret: Secret::new("secret"),
+        retry_schedule: None,
+        timeout: None,
+        headers: [("X-A".to_owned(), "1".to_owned())].into(),
+        enabled: true,
+        disabled_reason: None,
+        created_at: start_time(),
+        deleted_at: None,
+    }
+}
+
+fn publication(n: u64, to: &Subscriber, key: Option<&str>, lease: Option<(i64, DateTime<Utc>)>) -> Publication {
+    let chance = Chance::from_seed(n);
+    let event = Event {
+        id: EventId::generate(start_time(), n, &mut chance.stream("event", n)),
+        account_id: AccountId::DEFAULT,
+        vendor: Vendor::Standard,
+        vendor_event_id: format!("msg_{n}"),
+        occurred_at: start_time(),
+        event_type: "a.b".to_owned(),
+        object_type: "a".to_owned(),
+        content: format!("{{ \"n\":  {n} }}"),
+        idempotency_key: key.map(str::to_owned),
+        created_at: start_time(),
+    };
+    let id = DeliveryId::generate(start_time(), n, &mut chance.stream("delivery", n));
+    let delivery = NewDelivery { id, subscriber_id: to.id, next_try: start_time(), lease };
+    Publication { event: Arc::new(event), deliveries: vec![delivery] }
+}
+
+fn record(claimed: &Claimed, next: Next) -> Record {
+    Record {
+        account_id: AccountId::DEFAULT,
+        delivery_id: claimed.id,
+        subscriber_id: claimed.subscriber.id,
+        lease: claimed.lease,
+        attempt: Attempt {
+            number: claimed.attempt,
+            url: "http://127.0.0.1:9/".to_owned(),
+            started_at: start_time(),
+            finished_at: start_time(),
+            duration: Duration::from_millis(3),
+            request_headers: vec![("Host".to_owned(), "127.0.0.1:9".to_owned())],
+            outcome: Outcome::Accepted { status: 200 },
+            response: Some(Response { status: 200, headers: vec![], body: vec![0, 159, 146, 150] }),
+        },
+        next,
+        disable: None,
+    }
+}
+
+async fn claim(store: &Store, now: DateTime<Utc>, lease: i64) -> Vec<Claimed> {
+    store.claim_due(now, lease, now + LEASE, 100, &[]).await.expect("a claim")
+}
+
+on_both_databases! {
+    async fn a_lapsed_lease_is_claimed_again(database) {
+        let store = open(database).await;
+        let subscriber = subscriber(1);
+        store.insert_subscriber(&subscriber).await.expect("stored");
+        store.insert_events(&[publication(1, &subscriber, None, None)]).await.expect("stored");
+        let now = start_time();
+        assert_eq!(claim(&store, now, 1).await.len(), 1);
+        assert_eq!(claim(&store, now + LEASE - Duration::from_micros(1), 2).await.len(), 0);
+        let again = claim(&store, now + LEASE, 3).await;
+        assert_eq!((again.len(), again[0].attempt, again[0].lease), (1, 1, 3));
+        assert_eq!(*again[0].subscriber, subscriber);
+        assert_eq!(again[0].event.content, "{ \"n\":  1 }");
+    }
+
+    async fn only_the_leases_holder_records_an_attempt(database) {
+        let store = open(database).await;
+        let subscriber = subscriber(1);
+        store.insert_subscriber(&subscriber).await.expect("stored");
+        store.insert_events(&[publication(1, &subscriber, None, None)]).await.expect("stored");
+        let late = claim(&store, start_time(), 1).await.remove(0);
+        let holder = claim(&store, start_time() + LEASE, 2).await.remove(0);
+        let recorded = store.record_attempts(&[record(&late, Next::Failed)]).await.expect("answers");
+        assert_eq!(recorded, [false]);
+        let recorded = store.record_attempts(&[record(&holder, Next::Succeeded)]).await.expect("answers");
+        assert_eq!(recorded, [true]);
+        let detail = store.delivery(AccountId::DEFAULT, holder.id).await.expect("found");
+        assert_eq!(detail.attempts, [record(&holder, Next::Succeeded).attempt]);
+        assert_eq!(claim(&store, start_time() + LEASE * 10, 3).await.len(), 0);
+    }
+
+    async fn what_is_handed_over_is_not_claimed_until_its_lease_lapses(database) {
+        let store = open(database).await;
+        let subscriber = subscriber(1);
+        store.insert_subscriber(&subscriber).await.expect("stored");
+        let leased = publication(1, &subscriber, None, Some((7, start_time() + LEASE)));
+        store.insert_events(&[leased]).await.expect("stored");
+        assert_eq!(claim(&store, start_time(), 8).await.len(), 0);
+        assert_eq!(store.next_due(start_time()).await.expect("answers"), Some(start_time() + LEASE));
+        assert_eq!(claim(&store, start_time() + LEASE, 9).await.len(), 1);
+    }
+
+    async fn a_renewed_lease_holds_longer_and_a_lost_one_cannot_be_renewed(database) {
+        let store = open(database).await;
+        let subscriber = subscriber(1);
+        store.insert_subscriber(&subscriber).await.expect("stored");
+        store.insert_events(&[publication(1, &subscriber, None, None)]).await.expect("stored");
+        let now = start_time();
+        let id = claim(&store, now, 1).await[0].id;
+        assert_eq!(store.renew_leases(&[(id, 1)], now + LEASE * 2).await.expect("answers"), [id].into());
+        assert_eq!(claim(&store, now + LEASE, 2).await.len(), 0);
+        assert_eq!(claim(&store, now + LEASE * 2, 2).await.len(), 1);
+        assert!(store.renew_leases(&[(id, 1)], now + LEASE * 9).await.expect("answers").is_empty());
+    }
+
+    async fn a_released_delivery_is_due_at_once(database) {
+        let store = open(database).await;
+        let subscriber = subscriber(1);
+        store.insert_subscriber(&subscriber).await.expect("stored");
+        store.insert_events(&[publication(1, &subscriber, None, None)]).await.expect("stored");
+        let claimed = claim(&store, start_time(), 1).await.remove(0);
+        store.release(&claimed).await.expect("released");
+        assert_eq!(claim(&store, start_time(), 2).await.len(), 1);
+    }
+
+    async fn claims_at_the_same_time_never_share_a_delivery(database) {
+        let store = open(database).await;
+        let subscriber = subscriber(1);
+        store.insert_subscriber(&subscriber).await.expect("stored");
+        let publications: Vec<_> = (0..1_500).map(|n| publication(n, &subscriber, None, None)).collect();
+        store.insert_events(&publications).await.expect("stored");
+        let claims = (1..=8).map(|lease| {
+            let store = store.clone();
+            crate::support::spawn(async move {
+                let mut ids = Vec::new();
+                loop {
+                    let claimed = claim(&store, start_time(), lease).await;
+                    if claimed.is_empty() {
+                        return ids;
+                    }
+                    ids.extend(claimed.into_iter().map(|claimed| claimed.id));
+                }
+            })
+        });
+        let claims: Vec<_> = claims.collect();
+        let mut ids = Vec::new();
+        for claim in claims {
+            ids.extend(claim.await.expect("no panic"));
+        }
+        assert_eq!(ids.len(), 1_500);
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 1_500);
+    }
+
+    async fn a_claim_passes_over_subscribers_that_are_full(database) {
+        let store = open(database).await;
+        let (full, other) = (subscriber(1), subscriber(2));
+        for subscriber in [&full, &other] {
+            store.insert_subscriber(subscriber).await.expect("stored");
+        }
+        store.insert_events(&[publication(1, &full, None, None), publication(2, &other, None, None)]).await.expect("stored");
+        let now = start_time();
+        let claimed = store.claim_due(now, 1, now + LEASE, 10, &[full.id]).await.expect("a claim");
+        assert_eq!(claimed.iter().map(|claimed| claimed.subscriber.id).collect::<Vec<_>>(), [other.id]);
+    }
+
+    async fn a_known_idempotency_key_stores_nothing_also_within_one_batch(database) {
+        let store = open(database).await;
+        let subscriber = subscriber(1);
+        store.insert_subscriber(&subscriber).await.expect("stored");
+        let batch =
+            [publication(1, &subscriber, Some("k"), None), publication(2, &subscriber, Some("k"), None), publication(3, &subscriber, None, None)];
+        let inserted = store.insert_events(&batch).await.expect("stored");
+        assert!(matches!(&inserted[..], [Inserted::Stored, Inserted::Repeat(first), Inserted::Stored] if first.event.id == batch[0].event.id));
+        let again = store.insert_events(&[publication(4, &subscriber, Some("k"), None)]).await.expect("answers");
+        assert!(matches!(&again[..], [Inserted::Repeat(first)] if first.deliveries.len() == 1));
+        assert_eq!(claim(&store, start_time(), 1).await.len(), 2);
+    }
+
+    async fn two_processes_may_open_a_new_database_at_once(database) {
+        let config = test_config(database).database;
+        let opens: Vec<_> = (0..4).map(|_| { let config = config.clone(); crate::support::spawn(async move { Store::open(&config).await }) }).collect();
+        let mut numbers = Vec::new();
+        for open in opens {
+            let store = open.await.expect("no panic").expect("every process opens it");
+            numbers.push(store.enter("a key").await.expect("enters").process_number);
+        }
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 2, 3, 4]);
+    }
+
+    async fn a_database_of_a_newer_version_is_refused(database) {
+        open(database).await.close().await;
+        let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+            values (9999, 'later', true, '', 0)";
+        if database.is_postgres() {
+            let newer = newer.replace("''", "''::bytea");
+            let mut connection = sqlx::PgConnection::connect(&database.url).await.expect("connects");
+            connection.execute(sqlx::AssertSqlSafe(newer)).await.expect("inserted");
+        } else {
+            let mut connection = sqlx::SqliteConnection::connect(&database.url).await.expect("connects");
+            connection.execute(newer).await.expect("inserted");
+        }
+        let error = Store::open(&test_config(database).database).await.expect_err("refused");
+        assert!(matches!(error, OpenError::Newer { migration: 9999, .. }), "{error}");
+        assert!(error.to_string().contains("was written by a newer scanhook"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
+    let mut settings = test_config(&Database::sqlite()).database;
+    for (url, part) in [
+        ("postgres://me:word@127.0.0.1:1/none", "cannot open the database postgres://me:***@127.0.0.1:1/none: "),
+        ("sqlite:/no/such/directory/a.db", "cannot lock /no/such/directory/a.db-lock"),
+        ("mysql://127.0.0.1/none", "neither `sqlite:FILE`"),
+        ("sqlite:", "neither `sqlite:FILE`"),
+    ] {
+        url.clone_into(&mut settings.url);
+        let error = Store::open(&settings).await.expect_err(url).to_string();
+        assert!(error.contains(part), "{error}");
+        assert!(!error.contains("word"), "{error}");
+    }
+}
