@@ -168,6 +168,14 @@ impl Outcome {
             Self::Unreachable { .. } => "unreachable",
         }
     }
+
+    /// Why no answer came, and in more words.
+    pub fn error(&self) -> Option<(AttemptError, &str)> {
+        match self {
+            Self::Unreachable { error, detail } => Some((*error, detail)),
+            Self::Accepted { .. } | Self::Rejected { .. } => None,
+        }
+    }
 }
 
 /// What follows an attempt.

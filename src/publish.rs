@@ -3,6 +3,7 @@
 //! Invariant: the answer comes only after the event and its deliveries are committed together.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -190,9 +191,9 @@ impl Writer {
     async fn write(&self, batch: Vec<Ready>) -> Result<Vec<Result<Published, Refused>>, store::Error> {
         let mut subscribers: HashMap<AccountId, Vec<Arc<Subscriber>>> = HashMap::new();
         for Ready { event, .. } in &batch {
-            if !subscribers.contains_key(&event.account_id) {
+            if let Entry::Vacant(unknown) = subscribers.entry(event.account_id) {
                 let enabled = self.store.enabled_subscribers(event.account_id).await?;
-                subscribers.insert(event.account_id, enabled.into_iter().map(Arc::new).collect());
+                unknown.insert(enabled.into_iter().map(Arc::new).collect());
             }
         }
         let now = self.clock.now();

@@ -14,7 +14,7 @@ use super::error::Problem;
 use super::extract::{Caller, IdOf, QueryOf};
 use super::page::{ListOf, Listing, check_filter, check_limit};
 use crate::clock::rfc3339;
-use crate::delivery::{API_VERSION, Attempt, AttemptError, Outcome, Status};
+use crate::delivery::{API_VERSION, Attempt, AttemptError, Status};
 use crate::id::{DeliveryId, EventId, SubscriberId};
 use crate::store::{DeliveryDetail, DeliveryFilter, ListedDelivery, Page, Redelivered};
 use crate::vendors::dialect;
@@ -99,10 +99,8 @@ impl From<ListedDelivery> for DeliveryView {
 impl From<Attempt> for AttemptView {
     fn from(attempt: Attempt) -> Self {
         let outcome = attempt.outcome.as_str();
-        let (error, error_detail) = match attempt.outcome {
-            Outcome::Unreachable { error, detail } => (Some(error), Some(detail)),
-            Outcome::Accepted { .. } | Outcome::Rejected { .. } => (None, None),
-        };
+        let (error, error_detail) = attempt.outcome.error().unzip();
+        let error_detail = error_detail.map(str::to_owned);
         let (status, headers, body) = match attempt.response {
             Some(response) => (Some(response.status), Some(response.headers), Some(response.body)),
             None => (None, None, None),

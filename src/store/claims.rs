@@ -9,7 +9,7 @@ use sqlx::QueryBuilder;
 use super::events::Row as EventRow;
 use super::subscribers::Row as SubscriberRow;
 use super::{Error, Pools, Store, micros, read, runs, time, to_json, undecodable, word, write};
-use crate::delivery::{Attempt, Claimed, Next, Outcome, Status, attempts_made};
+use crate::delivery::{Attempt, AttemptError, Claimed, Next, Status, attempts_made};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
 use crate::subscriber::Subscriber;
@@ -192,10 +192,7 @@ impl Store {
                 );
                 insert.push_values(run, |mut row, record| {
                     let attempt = &record.attempt;
-                    let (error, detail) = match &attempt.outcome {
-                        Outcome::Unreachable { error, detail } => (Some(error.as_str()), Some(detail.clone())),
-                        Outcome::Accepted { .. } | Outcome::Rejected { .. } => (None, None),
-                    };
+                    let (error, detail) = attempt.outcome.error().unzip();
                     let response = attempt.response.as_ref();
                     row.push_bind(record.delivery_id)
                         .push_bind(i64::from(attempt.number))
@@ -209,18 +206,17 @@ impl Store {
                         .push_bind(response.map(|response| to_json(&response.headers)))
                         .push_bind(response.map(|response| response.body.clone()))
                         .push_bind(attempt.outcome.as_str())
-                        .push_bind(error)
-                        .push_bind(detail);
+                        .push_bind(error.map(AttemptError::as_str))
+                        .push_bind(detail.map(str::to_owned));
                 });
                 insert.build().execute(&mut *tx).await?;
             }
-            for record in &recorded {
-                let Some(reason) = &record.disable else { continue };
+            for record in recorded.iter().filter(|record| record.disable.is_some()) {
                 sqlx::query::<Db>(
                     "update subscriber set enabled = false, disabled_reason = $2 where id = $1 and enabled",
                 )
                 .bind(record.subscriber_id)
-                .bind(reason)
+                .bind(record.disable.as_deref())
                 .execute(&mut *tx)
                 .await?;
                 sqlx::query::<Db>(

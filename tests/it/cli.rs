@@ -147,7 +147,8 @@ fn a_daemon_that_is_not_there_is_named_with_the_way_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_story_is_told_from_the_command_line() {
-    let service = Service::start(&Database::sqlite()).await;
+    let database = Database::sqlite();
+    let service = Service::start(&database).await;
     let receiver = Receiver::answering([500, 200]).await;
     let add = [
         "subscribers",

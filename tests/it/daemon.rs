@@ -91,8 +91,12 @@ on_both_databases! {
         daemon.kill().await;
         receiver.gate().open();
         let daemon = Daemon::start(database, &FAST).await;
-        while receiver.ids().len() < 2_000 {
-            receiver.wait_for(receiver.count() + 1).await;
+        loop {
+            let so_far = receiver.count();
+            if receiver.ids().len() == 2_000 {
+                break;
+            }
+            receiver.wait_for(so_far + 1).await;
         }
         assert_eq!(daemon.stop().await, Some(0));
         assert_eq!(count(database, Status::Succeeded).await, 2_000);
@@ -129,15 +133,15 @@ on_both_databases! {
 
     async fn a_short_lease_is_renewed_while_an_attempt_takes_long(database) {
         let receiver = Receiver::gated(0).await;
-        let settings = [("SCANHOOK__DISPATCH__LEASE", "60ms"), ("SCANHOOK__DISPATCH__POLL_EVERY", "10ms")];
+        let settings = [("SCANHOOK__DISPATCH__LEASE", "2s"), ("SCANHOOK__DISPATCH__POLL_EVERY", "10ms")];
         let daemon = Daemon::start(database, &settings).await;
         let slow = daemon.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
         daemon.publish(1).await;
         receiver.wait_for(1).await;
         daemon.http.delete(format!("{}/api/v1/subscribers/{}", daemon.url, text(&slow["id"]))).send().await.expect("deleted");
-        // A second receiver's failing deliveries tell the time: fifty polls go by.
+        // A second receiver's failing delivery tells the time: two and a half leases go by.
         let ticking = Receiver::answering([500]).await;
-        let schedule = vec!["10ms"; 50];
+        let schedule = vec!["100ms"; 50];
         daemon.post("/api/v1/subscribers", &json!({"url": ticking.url, "vendor": "standard", "retry_schedule": schedule})).await;
         daemon.publish(1).await;
         ticking.wait_for(51).await;

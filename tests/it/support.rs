@@ -29,7 +29,6 @@ macro_rules! on_both_databases {
     ($($(#[$meta:meta])* async fn $name:ident($database:ident) $body:block)*) => {
         $(
             mod $name {
-                #[allow(unused_imports, reason = "not every test needs all that its file imports")]
                 use super::*;
 
                 async fn check($database: &$crate::support::Database) $body
@@ -373,9 +372,10 @@ impl Receiver {
     /// Waits until this many requests have arrived.
     pub(crate) async fn wait_for(&self, count: usize) {
         let mut counts = self.state.count.subscribe();
-        let wait = tokio::time::timeout(PATIENCE, counts.wait_for(|now| *now >= count)).await;
-        let so_far = self.count();
-        wait.unwrap_or_else(|_| panic!("{so_far} of {count} requests arrived")).expect("the receiver lives");
+        // The guard that `wait_for` gives must be gone before the count is read again.
+        let arrived = async { counts.wait_for(|now| *now >= count).await.map(drop) };
+        let waited = tokio::time::timeout(PATIENCE, arrived).await;
+        waited.unwrap_or_else(|_| panic!("{} of {count} requests arrived", self.count())).expect("the receiver lives");
     }
 }
 
@@ -397,7 +397,8 @@ impl ReceiverState {
             *count += 1;
             number = *count;
         });
-        let passed = self.gate.0.subscribe().wait_for(|open| *open >= number).await.is_ok();
+        let mut gate = self.gate.0.subscribe();
+        let passed = gate.wait_for(|open| *open >= number).await.is_ok();
         if reply.hang || !passed {
             std::future::pending::<()>().await;
         }
