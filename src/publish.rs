@@ -62,6 +62,8 @@ pub enum Refused {
     KeyReused(String),
     #[error("the database could not take the event")]
     Database(Arc<store::Error>),
+    #[error("the id made for the event is taken")]
+    Clash,
     #[error("shutting down")]
     Stopped,
 }
@@ -217,6 +219,7 @@ impl Writer {
                     Ok(Published { event: as_stored(&publication), is_repeat: false })
                 }
                 Inserted::Repeat(first) => repeat(&publication.event, *first),
+                Inserted::Clash => Err(Refused::Clash),
             };
             answers.push(answer);
         }

@@ -86,8 +86,9 @@ impl Problem {
     }
 
     /// The body is not declared as JSON.
-    pub fn unsupported_media_type(found: &str) -> Self {
-        let detail = format!("the content type is `{found}`; send application/json");
+    pub fn unsupported_media_type(found: Option<&str>) -> Self {
+        let found = found.map_or("missing".to_owned(), |found| format!("`{found}`"));
+        let detail = format!("the content type is {found}; send application/json");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON", detail)
     }
 
@@ -177,6 +178,7 @@ impl From<Refused> for Problem {
                 error!(error = %failure, "events were not stored: {failure:?}");
                 Self::unavailable("the database could not take the event; nothing was stored, try again")
             }
+            Refused::Clash => Self::unavailable("the id made for the event is taken; nothing was stored, try again"),
             Refused::Stopped => Self::unavailable("scanhook is shutting down; nothing was stored"),
         }
     }

@@ -53,19 +53,16 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
     }
 }
 
-/// Reads a body up to a limit, if it may be JSON. (Forms are refused: a page of another site can
-/// make a browser send one, and a newcomer's curl sends one by mistake.)
+/// Reads a body up to a limit, if it is declared as JSON. (Anything else is refused: a page of
+/// another site can make a browser send a form, or bytes without a type, to a loopback address.)
 pub(super) async fn read_body(request: Request<Body>, limit: usize, setting: &str) -> Result<Bytes, Problem> {
-    if let Some(media_type) = request.headers().get(header::CONTENT_TYPE) {
-        let media_type = media_type.to_str().unwrap_or("?");
-        let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let is_json = ["json", "ndjson", "jsonl", "x-ndjson", "jsonlines"]
-            .iter()
-            .any(|name| essence.strip_prefix("application/").is_some_and(|rest| rest == *name))
-            || essence.ends_with("+json");
-        if !is_json {
-            return Err(Problem::unsupported_media_type(media_type));
-        }
+    const NAMES: [&str; 5] = ["json", "ndjson", "x-ndjson", "jsonl", "jsonlines"];
+    let declared = request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
+    let essence = declared.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json =
+        essence.strip_prefix("application/").is_some_and(|name| NAMES.contains(&name) || name.ends_with("+json"));
+    if !is_json {
+        return Err(Problem::unsupported_media_type(declared));
     }
     match Limited::new(request.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),

@@ -35,6 +35,8 @@ pub enum Inserted {
     Stored,
     /// Its idempotency key is known: this is the first event, and nothing was stored.
     Repeat(Box<EventWithDeliveries>),
+    /// Another event has its id, and nothing was stored. Another id will do.
+    Clash,
 }
 
 /// An event as the API shows it.
@@ -169,16 +171,20 @@ impl Store {
                 answers.push(Inserted::Stored);
                 continue;
             }
-            let Some(key) = &event.idempotency_key else {
-                let reason = format!("the event id {} or {} is taken", event.id, event.vendor_event_id);
-                return Err(Error::Database(sqlx::Error::Protocol(reason)));
+            let first = match &event.idempotency_key {
+                Some(key) => self.event_by_idempotency_key(event.account_id, key).await?,
+                None => None,
             };
-            answers.push(Inserted::Repeat(Box::new(self.event_by_idempotency_key(event.account_id, key).await?)));
+            answers.push(first.map_or(Inserted::Clash, |first| Inserted::Repeat(Box::new(first))));
         }
         Ok(answers)
     }
 
-    async fn event_by_idempotency_key(&self, account_id: AccountId, key: &str) -> Result<EventWithDeliveries, Error> {
+    async fn event_by_idempotency_key(
+        &self,
+        account_id: AccountId,
+        key: &str,
+    ) -> Result<Option<EventWithDeliveries>, Error> {
         let id = read!(self, |db| {
             sqlx::query_scalar::<Db, EventId>("select id from event where account_id = $1 and idempotency_key = $2")
                 .bind(account_id)
@@ -186,7 +192,10 @@ impl Store {
                 .fetch_optional(db)
                 .await?
         });
-        self.event(account_id, id.ok_or(Error::NotFound("event"))?).await
+        match id {
+            Some(id) => self.event(account_id, id).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// One event with its deliveries.

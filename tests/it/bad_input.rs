@@ -51,6 +51,8 @@ on_both_databases! {
             let post = async |content_type: &str, body: &'static str| service.post_raw(path, content_type, body).await;
             post("application/json", "").await.assert_problem(400, "malformed-json", "the body is empty");
             post("text/plain", "{}").await.assert_problem(415, "unsupported-media-type", "`text/plain`; send application/json");
+            let bare = service.send(service.request("POST", path).body("{}")).await;
+            bare.assert_problem(415, "unsupported-media-type", "the content type is missing; send application/json");
             post("application/x-www-form-urlencoded", "a=b").await.assert_problem(415, "unsupported-media-type", "send application/json");
             if path != "/api/v1/events/batch" {
                 post("application/json", "{").await.assert_problem(400, "malformed-json", "EOF while parsing");
