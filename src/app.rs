@@ -66,6 +66,7 @@ impl App {
             Arc::clone(&handover),
             clock.clone(),
             chance.clone(),
+            config.publish.validation,
             &writers,
             finish.clone(),
         );

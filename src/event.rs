@@ -15,17 +15,23 @@ pub enum Vendor {
     Standard,
     /// HostedScan.
     Hostedscan,
+    /// Halo Security.
+    Halo,
+    /// Probely (Snyk API & Web).
+    Probely,
 }
 
 impl Vendor {
     /// Every vendor, in the order they are listed.
-    pub const ALL: [Self; 2] = [Self::Standard, Self::Hostedscan];
+    pub const ALL: [Self; 4] = [Self::Standard, Self::Hostedscan, Self::Halo, Self::Probely];
 
     /// The vendor's name in the API, the CLI, the settings and the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Standard => "standard",
             Self::Hostedscan => "hostedscan",
+            Self::Halo => "halo",
+            Self::Probely => "probely",
         }
     }
 }
@@ -66,4 +72,7 @@ pub struct Event {
     /// The publisher's own name for this event: a repeat stores nothing.
     pub idempotency_key: Option<String>,
     pub created_at: DateTime<Utc>,
+    /// What the vendor's body needs beside the event, as it was known at publish (Probely's
+    /// `webhooks`); JSON text.
+    pub at_publish: Option<String>,
 }

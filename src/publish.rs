@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::batch::{Batcher, Stopped};
 use crate::clock::Clock;
+use crate::config::Validation;
 use crate::delivery::{Claimed, Delivery, Status};
 use crate::event::{Event, Vendor};
 use crate::handover::{Handover, InHand};
@@ -21,7 +22,7 @@ use crate::problem::{FieldProblem, check_text};
 use crate::random::Chance;
 use crate::store::{self, EventWithDeliveries, Inserted, NewDelivery, Publication, Store};
 use crate::subscriber::Subscriber;
-use crate::vendors::dialect;
+use crate::vendors::{Dialect, dialect};
 
 /// The longest idempotency key, in bytes.
 const LONGEST_KEY: usize = 255;
@@ -41,6 +42,8 @@ pub struct NewEvent {
     pub deliver_at: Option<DateTime<Utc>>,
     /// A repeat with the same key returns the first event and stores nothing.
     pub idempotency_key: Option<String>,
+    /// How the content is checked against its schema; none means the setting.
+    pub validation: Option<Validation>,
 }
 
 /// What publishing gave.
@@ -49,15 +52,19 @@ pub struct Published {
     pub event: EventWithDeliveries,
     /// The idempotency key was known: this is the first event.
     pub is_repeat: bool,
+    /// What is wrong with the content by its schema, where that is no hindrance.
+    pub warnings: Vec<FieldProblem>,
 }
 
 /// Why an event was not published.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refused {
     #[error("{vendor} has no event type `{event_type}`; known are {}", known.join(", "))]
-    UnknownEventType { vendor: Vendor, event_type: String, known: &'static [&'static str] },
+    UnknownEventType { vendor: Vendor, event_type: String, known: Vec<&'static str> },
     #[error("the event has {} problem(s)", .0.len())]
     Invalid(Vec<FieldProblem>),
+    #[error("the content is not as {vendor} sends it for {event_type}")]
+    Violation { vendor: Vendor, event_type: String, problems: Vec<FieldProblem> },
     #[error("the idempotency key `{0}` was used for another event: vendor, event_type and content must be the same")]
     KeyReused(String),
     #[error("the database could not take the event")]
@@ -74,13 +81,15 @@ pub struct Publisher {
     batcher: Batcher<Vec<Ready>, Vec<Result<Published, Refused>>>,
     clock: Clock,
     chance: Chance,
+    validation: Validation,
 }
 
 /// A checked event, and when its deliveries are due.
 #[derive(Debug)]
 struct Ready {
-    event: Arc<Event>,
+    event: Event,
     deliver_at: DateTime<Utc>,
+    warnings: Vec<FieldProblem>,
 }
 
 impl Publisher {
@@ -90,6 +99,7 @@ impl Publisher {
         handover: Arc<Handover>,
         clock: Clock,
         chance: Chance,
+        validation: Validation,
         tracker: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -98,7 +108,7 @@ impl Publisher {
             let writer = Arc::clone(&writer);
             async move { writer.write_groups(groups).await }
         });
-        Self { batcher, clock, chance }
+        Self { batcher, clock, chance, validation }
     }
 
     /// Publishes events of one account together. The answers are in the same order; an event that
@@ -129,14 +139,19 @@ impl Publisher {
     /// Checks one event and gives it its ids.
     fn check(&self, account_id: AccountId, new: NewEvent) -> Result<Ready, Refused> {
         let dialect = dialect(new.vendor);
-        let known = dialect.event_types();
-        if !known.is_empty() && !known.contains(&new.event_type.as_str()) {
-            let NewEvent { vendor, event_type, .. } = new;
-            return Err(Refused::UnknownEventType { vendor, event_type, known });
-        }
         let content: Box<str> = new.content.into();
-        let object_type =
-            dialect.check(&new.event_type, new.object_type.as_deref(), &content).map_err(Refused::Invalid)?;
+        let object_type = object_type(dialect, new.vendor, &new.event_type, new.object_type, &content)?;
+        let warnings = match new.validation.unwrap_or(self.validation) {
+            Validation::Off => Vec::new(),
+            mode => {
+                let problems = violations(dialect, &new.event_type, &content);
+                if mode == Validation::Enforce && !problems.is_empty() {
+                    let NewEvent { vendor, event_type, .. } = new;
+                    return Err(Refused::Violation { vendor, event_type, problems });
+                }
+                problems
+            }
+        };
         if let Some(key) = &new.idempotency_key {
             check_text("/idempotency_key", key, LONGEST_KEY).map_err(|problem| Refused::Invalid(vec![problem]))?;
         }
@@ -155,14 +170,57 @@ impl Publisher {
             content: content.into(),
             idempotency_key: new.idempotency_key,
             created_at: now,
+            at_publish: None,
         };
-        Ok(Ready { event: Arc::new(event), deliver_at: new.deliver_at.unwrap_or(now).max(now) })
+        Ok(Ready { event, deliver_at: new.deliver_at.unwrap_or(now).max(now), warnings })
+    }
+}
+
+/// Checks the event type and says what the content describes.
+fn object_type(
+    dialect: &dyn Dialect,
+    vendor: Vendor,
+    event_type: &str,
+    given: Option<String>,
+    content: &str,
+) -> Result<String, Refused> {
+    let invalid = |problem| Refused::Invalid(vec![problem]);
+    let Some(catalogue) = dialect.catalogue() else {
+        dialect.check_name(event_type).map_err(invalid)?;
+        let before_verb = event_type.rsplit_once('.').map_or(event_type, |(object, _)| object);
+        let object_type = given.unwrap_or_else(|| before_verb.to_owned());
+        check_text("/object_type", &object_type, 128).map_err(invalid)?;
+        return Ok(object_type);
+    };
+    let Some(known) = catalogue.get(event_type) else {
+        let known = catalogue.event_types.iter().map(|event_type| event_type.name.as_str()).collect();
+        return Err(Refused::UnknownEventType { vendor, event_type: event_type.to_owned(), known });
+    };
+    let own = &known.object_type;
+    let mut problems = Vec::new();
+    if let Some(given) = given.filter(|given| given != own) {
+        let reason = format!("is `{given}`; the object type of {event_type} is `{own}`");
+        problems.push(FieldProblem::new("/object_type", reason));
+    }
+    if !content.starts_with('{') {
+        problems.push(FieldProblem::new("/content", format!("must be an object: the {own} as {vendor} shows it")));
+    }
+    if problems.is_empty() { Ok(own.clone()) } else { Err(Refused::Invalid(problems)) }
+}
+
+/// What is wrong with a content by its schema.
+fn violations(dialect: &dyn Dialect, event_type: &str, content: &str) -> Vec<FieldProblem> {
+    let Some(known) = dialect.catalogue().and_then(|catalogue| catalogue.get(event_type)) else { return Vec::new() };
+    match serde_json::from_str(content) {
+        Ok(content) => known.violations(&content),
+        Err(error) => vec![FieldProblem::new("/content", error.to_string())],
     }
 }
 
 /// Makes the deliveries an event owes: one for each subscriber that wants it.
 fn fan_out<'s>(event: &Event, subscribers: &'s [Arc<Subscriber>]) -> impl Iterator<Item = &'s Arc<Subscriber>> {
-    subscribers.iter().filter(move |subscriber| subscriber.wants(event))
+    let options_allow = |subscriber: &Subscriber| dialect(event.vendor).wants(event, &subscriber.options);
+    subscribers.iter().filter(move |subscriber| subscriber.wants(event) && options_allow(subscriber))
 }
 
 /// The task behind the publisher.
@@ -201,14 +259,18 @@ impl Writer {
         let now = self.clock.now();
         let mut publications = Vec::with_capacity(batch.len());
         let mut handed_over: Vec<Vec<InHand>> = Vec::with_capacity(batch.len());
+        let mut warnings = Vec::with_capacity(batch.len());
         for ready in batch {
-            let (publication, in_hand) = self.publication(&ready, &subscribers[&ready.event.account_id], now);
+            let of_account = &subscribers[&ready.event.account_id];
+            let (publication, in_hand) = self.publication(ready.event, ready.deliver_at, of_account, now);
             publications.push(publication);
             handed_over.push(in_hand);
+            warnings.push(ready.warnings);
         }
         let inserted = self.store.insert_events(&publications).await?;
         let mut answers = Vec::with_capacity(inserted.len());
-        for ((publication, in_hand), inserted) in publications.into_iter().zip(handed_over).zip(inserted) {
+        let stored = publications.into_iter().zip(handed_over).zip(warnings).zip(inserted);
+        for (((publication, in_hand), warnings), inserted) in stored {
             let answer = match inserted {
                 Inserted::Stored => {
                     // What found no place, or is due later, is for the claims to find.
@@ -216,7 +278,7 @@ impl Writer {
                         self.handover.wake();
                     }
                     in_hand.into_iter().for_each(|in_hand| self.handover.put(in_hand));
-                    Ok(Published { event: as_stored(&publication), is_repeat: false })
+                    Ok(Published { event: as_stored(&publication), is_repeat: false, warnings })
                 }
                 Inserted::Repeat(first) => repeat(&publication.event, *first),
                 Inserted::Clash => Err(Refused::Clash),
@@ -229,26 +291,30 @@ impl Writer {
     /// One event with its deliveries, leased where they are due and there is a place in hand.
     fn publication(
         &self,
-        ready: &Ready,
+        mut event: Event,
+        deliver_at: DateTime<Utc>,
         subscribers: &[Arc<Subscriber>],
         now: DateTime<Utc>,
     ) -> (Publication, Vec<InHand>) {
-        let event = &ready.event;
+        let wanting: Vec<&Arc<Subscriber>> = fan_out(&event, subscribers).collect();
+        let seen: Vec<&Subscriber> = wanting.iter().map(|subscriber| &***subscriber).collect();
+        event.at_publish = dialect(event.vendor).at_publish(&seen, deliver_at);
+        let event = Arc::new(event);
         let mut deliveries = Vec::new();
         let mut handed_over = Vec::new();
-        for (index, subscriber) in fan_out(event, subscribers).enumerate() {
+        for (index, subscriber) in wanting.into_iter().enumerate() {
             let key = format!("{}/{}", event.id, subscriber.id);
             let id = DeliveryId::generate(event.created_at, index as u64, &mut self.chance.stream("delivery", key));
-            let place = if ready.deliver_at <= now { self.handover.try_place(subscriber.id) } else { None };
+            let place = if deliver_at <= now { self.handover.try_place(subscriber.id) } else { None };
             let lease = place.is_some().then(|| self.handover.new_lease(now));
             if let (Some(place), Some((lease, lease_until))) = (place, lease) {
-                let (event, subscriber) = (Arc::clone(event), Arc::clone(subscriber));
+                let (event, subscriber) = (Arc::clone(&event), Arc::clone(subscriber));
                 let claimed = Claimed { id, lease, lease_until, attempt: 1, schedule_start: 0, event, subscriber };
                 handed_over.push(InHand { claimed, place });
             }
-            deliveries.push(NewDelivery { id, subscriber_id: subscriber.id, next_try: ready.deliver_at, lease });
+            deliveries.push(NewDelivery { id, subscriber_id: subscriber.id, next_try: deliver_at, lease });
         }
-        (Publication { event: Arc::clone(event), deliveries }, handed_over)
+        (Publication { event, deliveries }, handed_over)
     }
 }
 
@@ -275,7 +341,7 @@ fn repeat(again: &Event, first: EventWithDeliveries) -> Result<Published, Refuse
         && first.event.event_type == again.event_type
         && first.event.content == again.content;
     if is_same {
-        Ok(Published { event: first, is_repeat: true })
+        Ok(Published { event: first, is_repeat: true, warnings: Vec::new() })
     } else {
         Err(Refused::KeyReused(again.idempotency_key.clone().unwrap_or_default()))
     }

@@ -67,8 +67,9 @@ async fn receive(State(shared): State<Shared>, request: Request<Body>) -> Respon
     let index = shared.count.fetch_add(1, Ordering::Relaxed);
     let answers = &shared.settings.answers;
     let answer = answers.get(index).or(answers.last()).copied().unwrap_or(StatusCode::OK);
-    let verify = |secret| dialect(shared.settings.vendor).verify(secret, &parts.headers, &body);
-    let verdict = shared.settings.secret.as_ref().map(verify);
+    let scheme = dialect(shared.settings.vendor).scheme();
+    let verdict = scheme.zip(shared.settings.secret.as_ref());
+    let verdict = verdict.map(|(scheme, secret)| scheme.verify(secret, &parts.headers, &body));
     let received = Received {
         number: index + 1,
         method: parts.method,

@@ -44,6 +44,51 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Which of HostedScan's two sets of event types a subscriber gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Vocabulary {
+    /// `scan.succeeded`, `risk.opened`, `risk.closed`: documented until 2023.
+    #[default]
+    Classic,
+    /// `scan.created`, `scan.updated`, `risk.created`, `risk.updated`: since then.
+    Current,
+}
+
+/// The vendor's own switches for a subscriber; each belongs to one vendor.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// HostedScan: which event types; `classic` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<Vocabulary>,
+    /// Probely: only events about this target, as a webhook registered on a target gets them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_id: Option<String>,
+    /// Probely: a target's webhook also gets `target_deleted`, `target_verified` and
+    /// `target_verification_failed`, as the older documentation has it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub older_target_scope: bool,
+    /// Probely: times with seven digits and no zone, as in the documentation's example.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub zoneless_times: bool,
+    /// Probely: the field `ocurred_at`, as the older documentation spells it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub misspelt_occurred_at: bool,
+    /// Probely: leave `webhooks` out of the body.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_webhooks: bool,
+}
+
+impl Options {
+    /// The options that are set but not among those of the vendor.
+    pub fn foreign(&self, own: &[&str]) -> Vec<String> {
+        let set = serde_json::to_value(self).unwrap_or_default();
+        let names = set.as_object().into_iter().flat_map(|set| set.keys());
+        names.filter(|name| !own.contains(&name.as_str())).cloned().collect()
+    }
+}
+
 /// A registered URL that wants events of one vendor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subscriber {
@@ -53,13 +98,17 @@ pub struct Subscriber {
     pub url: Url,
     /// Exact names, or a trailing `*`. See [`wants`](Subscriber::wants).
     pub event_types: Vec<String>,
-    pub secret: Secret,
+    /// What signs the webhooks; none where they are not signed.
+    pub secret: Option<Secret>,
     /// The waits between attempts; none means the vendor's own.
     pub retry_schedule: Option<RetrySchedule>,
     /// How long one request may take; none means `dispatch.timeout`.
     pub timeout: Option<Duration>,
     /// Headers added to every request.
     pub headers: BTreeMap<String, String>,
+    pub options: Options,
+    /// Its id in the vendor's own shape, where receivers see one.
+    pub vendor_id: Option<String>,
     pub enabled: bool,
     /// Why scanhook disabled it by itself.
     pub disabled_reason: Option<String>,

@@ -20,7 +20,7 @@ use crate::receiver::{Received, ReceiverSettings, router};
 use crate::subscriber::Secret;
 use crate::telemetry;
 
-/// Show the whole way: a daemon, a receiver that fails at first, a HostedScan story, every attempt
+/// Show the whole way: a daemon, three vendors' events, receivers that fail at first, every attempt
 /// as it happens, and what became of each delivery.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  scanhook demo\n  scanhook demo --json")]
@@ -28,8 +28,9 @@ pub(super) struct Args {}
 
 /// How long everything may take.
 const LIMIT: Duration = Duration::from_secs(9);
-/// What the receiver answers, in order; the last repeats.
-const ANSWERS: [StatusCode; 3] = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::INTERNAL_SERVER_ERROR, StatusCode::OK];
+/// Whose webhooks are shown, and what each receiver answers before it answers 200.
+const VENDORS: [(Vendor, &[u16]); 3] =
+    [(Vendor::Hostedscan, &[503, 500]), (Vendor::Halo, &[]), (Vendor::Probely, &[503])];
 
 pub(super) async fn run(global: &Global, _args: Args) -> anyhow::Result<()> {
     let flags = vec![
@@ -57,111 +58,157 @@ pub(super) async fn run(global: &Global, _args: Args) -> anyhow::Result<()> {
 
 /// Tells the story and checks how it ended.
 async fn tell(global: &Global, daemon: &str, tasks: &TaskTracker, stop: &CancellationToken) -> anyhow::Result<()> {
-    let say = |line: String| {
-        if !global.json {
+    let mut stage = Stage { client: Client::at(daemon.parse()?, String::new())?, quiet: global.json, seen: Vec::new() };
+    stage.say(&format!("daemon      {daemon}  (SQLite in memory; everything is gone at the end)"));
+    let (arrive, mut arriving) = mpsc::unbounded_channel();
+    for (vendor, answers) in VENDORS {
+        let receiver = bind("127.0.0.1:0".parse()?).await?;
+        let url = format!("http://{}/hook", receiver.local_addr()?);
+        let subscriber = json!({"url": url, "vendor": vendor, "retry_schedule": ["300ms", "600ms", "1s", "2s"]});
+        let subscriber = stage.client.post("/api/v1/subscribers", subscriber.to_string(), &[]).await?;
+        let secret = subscriber["secret"].as_str().map(Secret::new);
+        let told = answers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        stage.say(&format!("subscriber  {:<10}  {url}, answers {told}, then 200", vendor.as_str()));
+        receive(receiver, vendor, secret, answers, arrive.clone(), tasks, stop);
+    }
+    stage.say("");
+    for (vendor, event_type, content) in story() {
+        let event = match content {
+            Some(content) => json!({"vendor": vendor, "event_type": event_type, "raw": content}),
+            None => json!({"vendor": vendor, "event_type": event_type}),
+        };
+        let answer = stage.client.post("/api/v1/trigger", event.to_string(), &[]).await?;
+        stage.say(&format!(
+            "published   {:<10}  {event_type:<17} {}",
+            vendor.as_str(),
+            text(&answer["data"][0]["event"]["id"])
+        ));
+        // The first attempt of each event is shown before the next event is published.
+        stage.see(arriving.recv().await.context("the receivers have stopped")?);
+    }
+    let deliveries = stage.wait_until_finished(&mut arriving).await?;
+    stage.summarise(global, deliveries).await
+}
+
+/// What the story is told on, and what has been seen of it.
+struct Stage {
+    client: Client,
+    quiet: bool,
+    seen: Vec<Seen>,
+}
+
+/// A request that arrived: whose, and whether its signature is right, where the vendor signs.
+struct Seen {
+    vendor: Vendor,
+    verdict: Option<bool>,
+}
+
+impl Stage {
+    fn say(&self, line: &str) {
+        if !self.quiet {
             println!("{line}");
         }
-    };
-    let client = Client::at(daemon.parse()?, String::new())?;
-    let receiver = bind("127.0.0.1:0".parse()?).await?;
-    let url = format!("http://{}/hook", receiver.local_addr()?);
-    let subscriber = json!({"url": url, "vendor": "hostedscan", "retry_schedule": ["300ms", "600ms", "1s", "2s"]});
-    let subscriber = client.post("/api/v1/subscribers", subscriber.to_string(), &[]).await?;
-    say(format!("daemon      {daemon}  (SQLite in memory; everything is gone at the end)"));
-    say(format!("receiver    {url}  (answers 503, then 500, then 200)"));
-    say(format!("subscriber  {}  hostedscan, retries after 0.3 s, 0.6 s, 1 s, 2 s\n", text(&subscriber["id"])));
-    let secret = Secret::new(text(&subscriber["secret"]));
-    let mut arriving = receive(receiver, secret, tasks, stop);
+    }
 
-    let mut all_verified = true;
-    let mut requests = 0;
-    let mut see = |received: Received| {
-        let verified = matches!(received.verdict, Some(Ok(())));
-        all_verified &= verified;
-        requests += 1;
+    fn see(&mut self, (vendor, received): (Vendor, Received)) {
         let body: Value = serde_json::from_slice(&received.body).unwrap_or_default();
-        let (event_type, signature) = (text(&body["type"]), if verified { "verified" } else { "WRONG" });
-        let answer = received.answer;
-        say(format!("  attempt   {event_type:<15} signature {signature}, receiver answers {}", answer.as_u16()));
-    };
-    for (event_type, content) in story() {
-        let event = json!({"vendor": "hostedscan", "event_type": event_type, "content": content});
-        let event = client.post("/api/v1/events", event.to_string(), &[]).await?;
-        say(format!("published   {event_type:<15} event {}", text(&event["id"])));
-        // The first attempt of each event is shown before the next event is published.
-        see(arriving.recv().await.context("the receiver has stopped")?);
+        let event_type = ["type", "key", "event_type"].iter().find_map(|field| body[*field].as_str()).unwrap_or("?");
+        let verdict = received.verdict.map(|verdict| verdict.is_ok());
+        let signature = match verdict {
+            Some(true) => "signature verified",
+            Some(false) => "SIGNATURE WRONG",
+            None => "unsigned, as the vendor sends it",
+        };
+        let answer = received.answer.as_u16();
+        self.say(&format!("  attempt   {:<10}  {event_type:<17} answered {answer}, {signature}", vendor.as_str()));
+        self.seen.push(Seen { vendor, verdict });
     }
-    let deliveries = loop {
-        let list = client.get("/api/v1/deliveries", &[("limit", Some("250".to_owned()))]).await?;
-        let owed = |delivery: &Value| matches!(delivery["status"].as_str(), Some("scheduled" | "rescheduled"));
-        let deliveries = list["data"].as_array().cloned().unwrap_or_default();
-        if !deliveries.iter().any(owed) {
-            break deliveries;
+
+    /// Shows attempts as they arrive, until nothing is owed any more: every delivery, oldest first.
+    async fn wait_until_finished(
+        &mut self,
+        arriving: &mut mpsc::UnboundedReceiver<(Vendor, Received)>,
+    ) -> anyhow::Result<Vec<Value>> {
+        let mut deliveries = loop {
+            let list = self.client.get("/api/v1/deliveries", &[("limit", Some("250".to_owned()))]).await?;
+            let owed = |delivery: &Value| matches!(delivery["status"].as_str(), Some("scheduled" | "rescheduled"));
+            let deliveries = list["data"].as_array().cloned().unwrap_or_default();
+            if !deliveries.iter().any(owed) {
+                break deliveries;
+            }
+            tokio::select! {
+                received = arriving.recv() => self.see(received.context("the receivers have stopped")?),
+                () = tokio::time::sleep(Duration::from_millis(50)) => (),
+            }
+        };
+        while let Ok(received) = arriving.try_recv() {
+            self.see(received);
         }
-        tokio::select! {
-            received = arriving.recv() => see(received.context("the receiver has stopped")?),
-            () = tokio::time::sleep(Duration::from_millis(50)) => (),
-        }
-    };
-    while let Ok(received) = arriving.try_recv() {
-        see(received);
+        deliveries.reverse();
+        Ok(deliveries)
     }
-    summarise(global, &client, deliveries, requests, all_verified).await
+
+    /// Prints what became of every delivery. Fails unless all succeeded and every signature of a
+    /// vendor that signs was verified.
+    async fn summarise(&self, global: &Global, deliveries: Vec<Value>) -> anyhow::Result<()> {
+        let mut rows = table(&["EVENT", "EVENT TYPE", "DELIVERY", "STATUS", "ATTEMPTS"]);
+        let mut details = Vec::new();
+        for delivery in &deliveries {
+            let detail = self.client.get(&format!("/api/v1/deliveries/{}", text(&delivery["id"])), &[]).await?;
+            let attempts = detail["attempts"].as_array().cloned().unwrap_or_default();
+            let attempt = |attempt: &Value| {
+                format!("{} in {} ms", text(&attempt["response_status"]), text(&attempt["duration_ms"]))
+            };
+            let attempts = attempts.iter().map(attempt).collect::<Vec<_>>().join(", ");
+            let [event_id, event_type, id, status] =
+                ["event_id", "event_type", "id", "status"].map(|field| text(&detail[field]));
+            rows.add_row([event_id, event_type, id, status, attempts]);
+            details.push(detail);
+        }
+        let all_succeeded =
+            deliveries.len() == story().len() && deliveries.iter().all(|delivery| delivery["status"] == "succeeded");
+        let signs = |vendor: Vendor| vendor == Vendor::Hostedscan;
+        let all_verified = self.seen.iter().all(|seen| seen.verdict == signs(seen.vendor).then_some(true));
+        let (count, attempts) = (deliveries.len(), self.seen.len());
+        if global.json {
+            print_json(&json!({"requests": attempts, "all_verified": all_verified, "deliveries": details}));
+        } else {
+            println!("\n{rows}");
+            println!(
+                "{count} events, {attempts} attempts, all succeeded: {all_succeeded}, all signatures verified: {all_verified}"
+            );
+        }
+        ensure!(all_succeeded, "not every delivery succeeded");
+        ensure!(all_verified, "the receivers could not verify every signature");
+        Ok(())
+    }
 }
 
 fn receive(
     listener: TcpListener,
-    secret: Secret,
+    vendor: Vendor,
+    secret: Option<Secret>,
+    answers: &[u16],
+    arrive: mpsc::UnboundedSender<(Vendor, Received)>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> mpsc::UnboundedReceiver<Received> {
-    let settings = ReceiverSettings { vendor: Vendor::Hostedscan, secret: Some(secret), answers: ANSWERS.to_vec() };
-    let (seen, arriving) = mpsc::unbounded_channel();
-    let server = axum::serve(listener, router(settings, seen)).with_graceful_shutdown(stop.clone().cancelled_owned());
+) {
+    let answers = answers.iter().chain(&[200]).filter_map(|status| StatusCode::from_u16(*status).ok()).collect();
+    let (seen, mut arriving) = mpsc::unbounded_channel();
+    let server = axum::serve(listener, router(ReceiverSettings { vendor, secret, answers }, seen));
+    let server = server.with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(async move { server.await });
-    arriving
+    tasks.spawn(async move {
+        while let Some(received) = arriving.recv().await {
+            // The stage may have ended already.
+            let _ = arrive.send((vendor, received));
+        }
+    });
 }
 
-/// Prints what became of every delivery. Fails unless all succeeded and all were verified.
-async fn summarise(
-    global: &Global,
-    client: &Client,
-    mut deliveries: Vec<Value>,
-    requests: usize,
-    all_verified: bool,
-) -> anyhow::Result<()> {
-    deliveries.reverse();
-    let mut rows = table(&["EVENT", "EVENT TYPE", "DELIVERY", "STATUS", "ATTEMPTS"]);
-    let mut details = Vec::new();
-    for delivery in &deliveries {
-        let detail = client.get(&format!("/api/v1/deliveries/{}", text(&delivery["id"])), &[]).await?;
-        let attempts = detail["attempts"].as_array().cloned().unwrap_or_default();
-        let attempt =
-            |attempt: &Value| format!("{} in {} ms", text(&attempt["response_status"]), text(&attempt["duration_ms"]));
-        let attempts = attempts.iter().map(attempt).collect::<Vec<_>>().join(", ");
-        let [event_id, event_type, id, status] =
-            ["event_id", "event_type", "id", "status"].map(|field| text(&detail[field]));
-        rows.add_row([event_id, event_type, id, status, attempts]);
-        details.push(detail);
-    }
-    let all_succeeded =
-        deliveries.len() == story().len() && deliveries.iter().all(|delivery| delivery["status"] == "succeeded");
-    if global.json {
-        print_json(&json!({"requests": requests, "all_verified": all_verified, "deliveries": details}));
-    } else {
-        println!("\n{rows}");
-        println!(
-            "{} events, {requests} attempts, all succeeded: {all_succeeded}, all signatures verified: {all_verified}",
-            deliveries.len()
-        );
-    }
-    ensure!(all_succeeded, "not every delivery succeeded");
-    ensure!(all_verified, "the receiver could not verify every signature");
-    Ok(())
-}
-
-/// What HostedScan says of one scan that finds two risks, one of which is then fixed.
-fn story() -> [(&'static str, Value); 4] {
+/// What HostedScan says of one scan that finds two risks, one of which is then fixed; and what the
+/// other two say of a certificate and of a finding, by their catalogues' examples.
+fn story() -> [(Vendor, &'static str, Option<Value>); 8] {
     let target_id = "652d0b000b6f4a0012dd0001";
     let target = "shop.example.test";
     let risk = |id: &str, status: &str, title: &str, level: &str, port: &str| {
@@ -181,10 +228,15 @@ fn story() -> [(&'static str, Value); 4] {
         "skipped_targets": [],
     });
     let (first, second) = ("652d0c8d0b6f4a0012ee0001", "652d0c8d0b6f4a0012ee0002");
+    let port_21 = |status| risk(second, status, "Open TCP Port: 21", "HIGH", "21");
     [
-        ("risk.opened", risk(first, "OPEN", "Open TCP Port: 8080", "MEDIUM", "8080")),
-        ("risk.opened", risk(second, "OPEN", "Open TCP Port: 21", "HIGH", "21")),
-        ("scan.succeeded", scan),
-        ("risk.closed", risk(second, "CLOSED", "Open TCP Port: 21", "HIGH", "21")),
+        (Vendor::Hostedscan, "risk.opened", Some(risk(first, "OPEN", "Open TCP Port: 8080", "MEDIUM", "8080"))),
+        (Vendor::Hostedscan, "risk.opened", Some(port_21("OPEN"))),
+        (Vendor::Hostedscan, "scan.succeeded", Some(scan)),
+        (Vendor::Hostedscan, "risk.closed", Some(port_21("CLOSED"))),
+        (Vendor::Halo, "website-cert-risk", None),
+        (Vendor::Probely, "scan_started", None),
+        (Vendor::Probely, "finding_detected", None),
+        (Vendor::Probely, "scan_completed", None),
     ]
 }

@@ -10,13 +10,16 @@ mod client;
 mod config;
 mod deliveries;
 mod demo;
+mod event_types;
 mod events;
 mod migrate;
 mod output;
 mod publish;
 mod receive;
 mod serve;
+mod signatures;
 mod subscribers;
+mod trigger;
 
 use crate::config::{Config, Origin, Sources, environment};
 
@@ -57,6 +60,8 @@ enum Command {
     Serve(serve::Args),
     Demo(demo::Args),
     Publish(publish::Args),
+    Trigger(trigger::Args),
+    EventTypes(event_types::Args),
     /// Register URLs that want events, and manage them.
     #[command(subcommand)]
     Subscribers(subscribers::Command),
@@ -67,6 +72,8 @@ enum Command {
     #[command(subcommand)]
     Deliveries(deliveries::Command),
     Receive(receive::Args),
+    Sign(signatures::Sign),
+    Verify(signatures::Verify),
     Migrate(migrate::Args),
     Config(config::Args),
 }
@@ -94,6 +101,10 @@ pub async fn main() -> ExitCode {
         Command::Subscribers(command) => subscribers::run(&global, command).await,
         Command::Events(command) => events::run(&global, command).await,
         Command::Deliveries(command) => deliveries::run(&global, command).await,
+        Command::Trigger(args) => trigger::run(&global, args).await,
+        Command::EventTypes(args) => event_types::run(&global, args),
+        Command::Sign(args) => signatures::sign(&global, &args),
+        Command::Verify(args) => signatures::verify(&global, args),
         Command::Receive(args) => receive::run(&global, args).await,
         Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Config(args) => config::run(&global, args),

@@ -18,7 +18,7 @@ use crate::event::Vendor;
     after_help = "Examples:\n  scanhook publish hostedscan risk.opened '{\"id\": \"61918df1ed4b650040af5b0a\", \"status\": \"OPEN\"}'\n  scanhook publish standard invoice.paid --file invoice.json --deliver-at 2030-01-01T00:00:00Z\n  echo '{}' | scanhook publish standard ping --file -"
 )]
 pub(super) struct Args {
-    /// Whose event: standard or hostedscan.
+    /// Whose event: standard, hostedscan, halo or probely.
     vendor: Vendor,
     /// The vendor's own name for what has happened.
     event_type: String,
@@ -40,6 +40,9 @@ pub(super) struct Args {
     /// A repeat with the same key stores nothing.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// off, warn or enforce: how the content is checked [default: publish.validation].
+    #[arg(long, value_name = "MODE")]
+    validation: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +56,8 @@ struct Body {
     object_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deliver_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation: Option<String>,
 }
 
 fn read_content(args: &Args) -> anyhow::Result<String> {
@@ -78,6 +83,7 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
         occurred_at: args.occurred_at,
         object_type: args.object_type,
         deliver_at: args.deliver_at,
+        validation: args.validation,
     };
     let body = serde_json::to_string(&body).context("the event cannot be written as JSON")?;
     let headers: Vec<(&str, &str)> = args.idempotency_key.iter().map(|key| ("idempotency-key", key.as_str())).collect();
@@ -88,6 +94,9 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     }
     let count = event["webhooks"].as_array().map_or(0, Vec::len);
     println!("published {} {}: {count} deliveries", text(&event["event_type"]), text(&event["id"]));
+    for warning in event["warnings"].as_array().into_iter().flatten() {
+        println!("warning: {} {}", text(&warning["pointer"]), text(&warning["reason"]));
+    }
     if count == 0 {
         println!("no enabled subscriber wants it; add one with `scanhook subscribers add`");
     }

@@ -25,7 +25,7 @@ pub(super) struct Add {
     /// Where the webhooks go.
     #[arg(value_name = "URL")]
     receiver_url: String,
-    /// Whose webhooks these are: standard or hostedscan.
+    /// Whose webhooks these are: standard, hostedscan, halo or probely.
     #[arg(long)]
     vendor: Vendor,
     /// An event type, or a beginning and `*`; may be repeated [default: all].
@@ -43,6 +43,9 @@ pub(super) struct Add {
     /// A header added to every request; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// A switch of the vendor's, such as vocabulary=current or target_id=…; may be repeated.
+    #[arg(long = "option", value_name = "NAME=VALUE")]
+    options: Vec<String>,
 }
 
 /// List the subscribers, oldest first.
@@ -71,8 +74,18 @@ pub(super) struct Remove {
     id: String,
 }
 
-const FIELDS: [&str; 9] =
-    ["id", "vendor", "url", "event_types", "retry_schedule", "timeout", "headers", "enabled", "disabled_reason"];
+const FIELDS: [&str; 10] = [
+    "id",
+    "vendor",
+    "url",
+    "event_types",
+    "retry_schedule",
+    "timeout",
+    "headers",
+    "options",
+    "enabled",
+    "disabled_reason",
+];
 
 fn new_subscriber(args: Add) -> anyhow::Result<Value> {
     let mut body = Map::new();
@@ -95,6 +108,15 @@ fn new_subscriber(args: Add) -> anyhow::Result<Value> {
             header.split_once(':').ok_or_else(|| anyhow!("`{header}` is not a header; write it as 'Name: value'"))?;
         headers.insert(name.trim().to_owned(), value.trim().into());
     }
+    let mut options = Map::new();
+    for option in args.options {
+        let (name, value) = option.split_once('=').ok_or_else(|| anyhow!("`{option}` is not NAME=VALUE"))?;
+        let value = serde_json::from_str::<bool>(value).map_or_else(|_| Value::from(value), Value::from);
+        options.insert(name.to_owned(), value);
+    }
+    if !options.is_empty() {
+        body.insert("options".to_owned(), options.into());
+    }
     if !headers.is_empty() {
         body.insert("headers".to_owned(), headers.into());
     }
@@ -112,7 +134,9 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 print_json(&created);
             } else {
                 print_fields(&created, &FIELDS[..4]);
-                println!("{:>16}  {} (shown this once)", "secret", text(&created["secret"]));
+                if created["secret"].is_string() {
+                    println!("{:>16}  {} (shown this once)", "secret", text(&created["secret"]));
+                }
             }
         }
         Command::List(args) => {

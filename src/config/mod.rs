@@ -30,6 +30,7 @@ pub struct Config {
     pub server: Server,
     pub auth: Auth,
     pub database: Database,
+    pub publish: Publish,
     pub dispatch: Dispatch,
     pub vendors: Vendors,
     pub chance: ChanceSettings,
@@ -109,6 +110,8 @@ pub struct Dispatch {
 pub struct Vendors {
     pub standard: VendorSettings,
     pub hostedscan: VendorSettings,
+    pub halo: VendorSettings,
+    pub probely: VendorSettings,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -123,8 +126,28 @@ impl Vendors {
         match vendor {
             Vendor::Standard => &self.standard,
             Vendor::Hostedscan => &self.hostedscan,
+            Vendor::Halo => &self.halo,
+            Vendor::Probely => &self.probely,
         }
     }
+}
+
+/// How a content is checked against its event type's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Validation {
+    /// Not at all.
+    Off,
+    /// What is wrong is told, and the event is published.
+    Warn,
+    /// What is wrong is refused.
+    Enforce,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    pub validation: Validation,
 }
 
 /// Where chance comes from.

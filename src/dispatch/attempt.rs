@@ -27,10 +27,10 @@ impl Attempter {
     pub(super) async fn make(&self, claimed: &Claimed) -> Record {
         let Claimed { event, subscriber, .. } = claimed;
         let dialect = dialect(event.vendor);
-        let body = dialect.body(event);
+        let body = dialect.body(event, &subscriber.options);
         let started_at = self.clock.now();
         let stopwatch = self.clock.stopwatch();
-        let signed = dialect.headers(event, body.as_bytes(), &subscriber.secret, started_at);
+        let signed = dialect.headers(event, body.as_bytes(), subscriber.secret.as_ref(), started_at);
         let headers = request_headers(subscriber, signed, body.len());
         let outgoing = Outgoing {
             url: subscriber.url.clone(),

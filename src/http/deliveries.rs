@@ -123,8 +123,8 @@ impl From<Attempt> for AttemptView {
 }
 
 impl From<DeliveryDetail> for DeliveryDetailView {
-    fn from(DeliveryDetail { listed, event, attempts }: DeliveryDetail) -> Self {
-        let request_body = dialect(event.vendor).body(&event);
+    fn from(DeliveryDetail { listed, event, options, attempts }: DeliveryDetail) -> Self {
+        let request_body = dialect(event.vendor).body(&event, &options);
         let attempts = attempts.into_iter().map(AttemptView::from).collect();
         Self { delivery: listed.into(), request_body, attempts }
     }

@@ -168,6 +168,12 @@ impl From<Refused> for Problem {
                     .with(vec![FieldProblem::new("/event_type", detail)])
             }
             Refused::Invalid(errors) => Self::invalid(errors),
+            Refused::Violation { problems, .. } => {
+                let told = problems.iter().map(FieldProblem::to_string).collect::<Vec<_>>().join("; ");
+                let detail = format!("{detail}: {told}; to send it all the same, publish with `validation`: `off`");
+                let title = "The content does not fit its schema";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "schema-violation", title, detail).with(problems)
+            }
             Refused::KeyReused(_) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",

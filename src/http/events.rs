@@ -1,11 +1,10 @@
 //! Events: publishing them, one or many, and reading them back.
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -14,9 +13,10 @@ use utoipa_axum::routes;
 
 use super::Api;
 use super::error::Problem;
-use super::extract::{Caller, IdOf, JsonBody, QueryOf, parse_json, read_body};
+use super::extract::{Caller, IdOf, JsonBody, QueryOf};
 use super::page::{ListOf, Listing, check_filter, check_limit};
 use crate::clock::rfc3339;
+use crate::config::Validation;
 use crate::delivery::{API_VERSION, Delivery, Status};
 use crate::event::Vendor;
 use crate::id::{DeliveryId, EventId, SubscriberId};
@@ -24,19 +24,17 @@ use crate::problem::FieldProblem;
 use crate::publish::{NewEvent, Published, Refused};
 use crate::store::{EventFilter, EventWithDeliveries, Page};
 
-/// The most events of one batch.
-const LARGEST_BATCH: usize = 1_000;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Says that the answer is the first event's, as other APIs say it.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 pub(super) fn router() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, publish)).routes(routes!(publish_batch)).routes(routes!(show))
+    OpenApiRouter::new().routes(routes!(list, publish)).routes(routes!(show))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct EventToPublish {
+pub(super) struct EventToPublish {
     #[schema(example = "hostedscan")]
     vendor: String,
     /// The vendor's own name for what has happened.
@@ -53,6 +51,8 @@ struct EventToPublish {
     deliver_at: Option<DateTime<Utc>>,
     /// In a batch, what the header `Idempotency-Key` is for a single event.
     idempotency_key: Option<String>,
+    /// `off`, `warn` or `enforce`: how the content is checked; the setting if left out.
+    validation: Option<Validation>,
 }
 
 /// One entry of an event's `webhooks`: a delivery, in Probely's words.
@@ -93,6 +93,15 @@ pub(super) struct EventView {
     created_at: DateTime<Utc>,
     /// The deliveries it made.
     webhooks: Vec<WebhookView>,
+    /// Under `validation: warn`, what is wrong with the content by its schema.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<FieldProblem>,
+}
+
+impl From<Published> for EventView {
+    fn from(published: Published) -> Self {
+        Self { warnings: published.warnings, ..Self::from(published.event) }
+    }
 }
 
 impl From<EventWithDeliveries> for EventView {
@@ -116,20 +125,28 @@ impl From<EventWithDeliveries> for EventView {
             idempotency_key: event.idempotency_key,
             created_at: event.created_at,
             webhooks: deliveries.into_iter().map(webhook).collect(),
+            warnings: Vec::new(),
         }
     }
 }
 
-fn new_event(event: EventToPublish) -> Result<NewEvent, Problem> {
-    let vendor = event.vendor.parse().map_err(|error| Problem::unknown_vendor(format!("{error}")))?;
-    // SQL and the vendors' formats both end at the year 9999.
+/// Checks the times of an event. The vendors' formats end at the year 9999.
+pub(super) fn check_times(
+    occurred_at: Option<DateTime<Utc>>,
+    deliver_at: Option<DateTime<Utc>>,
+) -> Result<(), Problem> {
     let last = DateTime::from_timestamp(253_402_300_799, 0).unwrap_or_default();
-    for (pointer, time) in [("/occurred_at", event.occurred_at), ("/deliver_at", event.deliver_at)] {
+    for (pointer, time) in [("/occurred_at", occurred_at), ("/deliver_at", deliver_at)] {
         if time.is_some_and(|time| !(DateTime::UNIX_EPOCH..=last).contains(&time)) {
-            let reason = "must be from 1970 to 9999";
-            return Err(Problem::invalid(vec![FieldProblem::new(pointer, reason)]));
+            return Err(Problem::invalid(vec![FieldProblem::new(pointer, "must be from 1970 to 9999")]));
         }
     }
+    Ok(())
+}
+
+pub(super) fn new_event(event: EventToPublish) -> Result<NewEvent, Problem> {
+    let vendor = event.vendor.parse().map_err(|error| Problem::unknown_vendor(format!("{error}")))?;
+    check_times(event.occurred_at, event.deliver_at)?;
     Ok(NewEvent {
         vendor,
         event_type: event.event_type,
@@ -138,6 +155,7 @@ fn new_event(event: EventToPublish) -> Result<NewEvent, Problem> {
         object_type: event.object_type,
         deliver_at: event.deliver_at,
         idempotency_key: event.idempotency_key,
+        validation: event.validation,
     })
 }
 
@@ -170,103 +188,13 @@ async fn publish(
         event.idempotency_key = Some(key.to_owned());
     }
     let answer = api.publisher.publish(account_id, vec![event]).await.pop();
-    let Published { event, is_repeat } = answer.unwrap_or(Err(Refused::Stopped))?;
-    let mut response = (StatusCode::ACCEPTED, Json(EventView::from(event))).into_response();
+    let published = answer.unwrap_or(Err(Refused::Stopped))?;
+    let is_repeat = published.is_repeat;
+    let mut response = (StatusCode::ACCEPTED, Json(EventView::from(published))).into_response();
     if is_repeat {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
-}
-
-/// What became of one event of a batch: `event` or `problem`.
-#[derive(Debug, Serialize, ToSchema)]
-struct BatchItem {
-    /// Its place in the batch, from 0.
-    index: usize,
-    /// 202, or the problem's status.
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<EventView>,
-    /// Whether the idempotency key was known, so that nothing was stored.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    replayed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<Problem>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct BatchAnswer {
-    data: Vec<BatchItem>,
-}
-
-/// Publish up to 1,000 events.
-///
-/// Takes a JSON array, or one event a line (NDJSON). Each is answered for: one that is refused
-/// does not hold up the others. 202 if all were stored, 207 otherwise.
-#[utoipa::path(
-    post, path = "/api/v1/events/batch", tag = "events", request_body = Vec<EventToPublish>,
-    responses(
-        (status = 202, description = "All are stored", body = BatchAnswer),
-        (status = 207, description = "Some were refused", body = BatchAnswer),
-        (status = 400, description = "The body is not JSON", body = Problem),
-        (status = 413, description = "The body is too large, or has too many events", body = Problem),
-    )
-)]
-async fn publish_batch(
-    State(api): State<Api>,
-    Caller(account_id): Caller,
-    request: Request<Body>,
-) -> Result<Response, Problem> {
-    let body = read_body(request, api.batch_body_limit_bytes, "server.batch_body_limit_bytes").await?;
-    let parsed = split_batch(&body)?;
-    if parsed.len() > LARGEST_BATCH {
-        return Err(Problem::too_many_events(parsed.len(), LARGEST_BATCH));
-    }
-    let mut items: Vec<Option<Problem>> = Vec::with_capacity(parsed.len());
-    let mut events = Vec::with_capacity(parsed.len());
-    for event in parsed.into_iter().map(|text| one_of_batch(text, api.body_limit_bytes)) {
-        match event {
-            Ok(event) => {
-                items.push(None);
-                events.push(event);
-            }
-            Err(problem) => items.push(Some(problem)),
-        }
-    }
-    let mut answers = api.publisher.publish(account_id, events).await.into_iter();
-    let mut answer = || answers.next().unwrap_or(Err(Refused::Stopped)).map_err(Problem::from);
-    let item = |(index, problem): (usize, Option<Problem>)| match problem.map_or_else(&mut answer, Err) {
-        Ok(Published { event, is_repeat }) => {
-            BatchItem { index, status: 202, event: Some(event.into()), replayed: is_repeat, problem: None }
-        }
-        Err(problem) => {
-            BatchItem { index, status: problem.status, event: None, replayed: false, problem: Some(problem) }
-        }
-    };
-    let data: Vec<BatchItem> = items.into_iter().enumerate().map(item).collect();
-    let is_whole = data.iter().all(|item| item.problem.is_none());
-    let status = if is_whole { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };
-    Ok((status, Json(BatchAnswer { data })).into_response())
-}
-
-/// Cuts a batch into the texts of its events: the items of an array, or the lines.
-fn split_batch(body: &[u8]) -> Result<Vec<&[u8]>, Problem> {
-    let body = body.trim_ascii();
-    if body.first() == Some(&b'[') {
-        let items: Vec<&RawValue> = parse_json(body)?;
-        return Ok(items.into_iter().map(|item| item.get().as_bytes()).collect());
-    }
-    if body.is_empty() {
-        return Err(Problem::malformed_json("the body is empty; send a JSON array, or one event a line"));
-    }
-    Ok(body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect())
-}
-
-fn one_of_batch(text: &[u8], limit: usize) -> Result<NewEvent, Problem> {
-    if text.len() > limit {
-        return Err(Problem::body_too_large(limit, "server.body_limit_bytes"));
-    }
-    new_event(parse_json(text)?)
 }
 
 #[derive(Debug, Clone, Deserialize, IntoParams)]

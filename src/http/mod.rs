@@ -14,12 +14,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 mod accounts;
+mod batch;
 mod deliveries;
 mod error;
+mod event_types;
 mod events;
 mod extract;
 mod page;
+mod signatures;
 mod subscribers;
+mod trigger;
 
 pub use error::Problem;
 
@@ -49,6 +53,8 @@ pub struct Api {
     info(title = "scanhook", description = "Plays a security-scanning vendor: events in, signed webhooks out."),
     tags(
         (name = "events", description = "What the vendor says has happened"),
+        (name = "event types", description = "What each vendor sends: schema, example, provenance"),
+        (name = "signatures", description = "Why a signature does or does not verify"),
         (name = "deliveries", description = "One event owed to one subscriber, over all its attempts"),
         (name = "subscribers", description = "Registered URLs that want events"),
         (name = "accounts", description = "Isolated tenants"),
@@ -59,6 +65,10 @@ struct Description;
 fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(events::router())
+        .merge(batch::router())
+        .merge(trigger::router())
+        .merge(event_types::router())
+        .merge(signatures::router())
         .merge(deliveries::router())
         .merge(subscribers::router())
         .merge(accounts::router())

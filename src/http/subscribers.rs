@@ -21,8 +21,8 @@ use crate::event::Vendor;
 use crate::id::SubscriberId;
 use crate::problem::FieldProblem;
 use crate::schedule::{RetrySchedule, format_duration, parse_duration};
-use crate::subscriber::{LONGEST_TIMEOUT, Secret, Subscriber, check_headers, check_patterns, parse_url};
-use crate::vendors::dialect;
+use crate::subscriber::{LONGEST_TIMEOUT, Options, Secret, Subscriber, check_headers, check_patterns, parse_url};
+use crate::vendors::{dialect, event_types};
 
 pub(super) fn router() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
@@ -40,8 +40,10 @@ struct NewSubscriber {
     /// Exact names, or a trailing `*`. All of them if left out.
     #[schema(example = json!(["risk.*", "scan.succeeded"]))]
     event_types: Option<Vec<String>>,
-    /// What signs the webhooks, in the vendor's shape. Made if left out.
+    /// What signs the webhooks, in the vendor's shape. Made if left out and the vendor signs.
     secret: Option<String>,
+    /// The vendor's own switches.
+    options: Option<Options>,
     /// Waits such as `["5s", "5m"]`, or `{base, factor, cap, window}`. Null: the vendor's own.
     #[schema(value_type = Option<Object>, example = json!(["5s", "5m", "30m"]))]
     retry_schedule: Option<RetrySchedule>,
@@ -62,6 +64,7 @@ struct SubscriberPatch {
     url: Option<String>,
     event_types: Option<Vec<String>>,
     secret: Option<String>,
+    options: Option<Options>,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]
     retry_schedule: Option<Option<RetrySchedule>>,
@@ -91,6 +94,8 @@ struct SubscriberView {
     /// Null: the setting `dispatch.timeout`.
     timeout: Option<String>,
     headers: BTreeMap<String, String>,
+    /// The vendor's own switches, where they are set.
+    options: Options,
     enabled: bool,
     /// Why scanhook disabled it by itself.
     disabled_reason: Option<String>,
@@ -102,8 +107,8 @@ struct SubscriberView {
 struct CreatedSubscriber {
     #[serde(flatten)]
     subscriber: SubscriberView,
-    /// What receivers verify with. Shown this once.
-    secret: String,
+    /// What receivers verify with. Shown this once. Null where the vendor does not sign.
+    secret: Option<String>,
 }
 
 impl From<Subscriber> for SubscriberView {
@@ -116,6 +121,7 @@ impl From<Subscriber> for SubscriberView {
             retry_schedule: subscriber.retry_schedule,
             timeout: subscriber.timeout.map(format_duration),
             headers: subscriber.headers,
+            options: subscriber.options,
             enabled: subscriber.enabled,
             disabled_reason: subscriber.disabled_reason,
             created_at: subscriber.created_at,
@@ -144,15 +150,23 @@ fn apply(subscriber: &mut Subscriber, changes: SubscriberPatch) -> Result<(), Pr
             Err(problem) => problems.push(problem),
         }
     }
+    if let Some(options) = changes.options {
+        for name in options.foreign(dialect.options()) {
+            let reason = format!("is not an option of {}; it has: {}", subscriber.vendor, dialect.options().join(", "));
+            problems.push(FieldProblem::new(format!("/options/{name}"), reason));
+        }
+        subscriber.options = options;
+    }
     if let Some(event_types) = changes.event_types {
-        problems.extend(check_patterns("/event_types", &event_types, dialect.event_types()));
         subscriber.event_types = event_types;
     }
+    let known = event_types(subscriber.vendor, &subscriber.options);
+    problems.extend(check_patterns("/event_types", &subscriber.event_types, &known));
     if let Some(secret) = changes.secret {
         if let Err(reason) = dialect.check_secret(&secret) {
             problems.push(FieldProblem::new("/secret", reason));
         }
-        subscriber.secret = Secret::new(secret);
+        subscriber.secret = Some(Secret::new(secret));
     }
     if let Some(retry_schedule) = changes.retry_schedule {
         subscriber.retry_schedule = retry_schedule;
@@ -202,17 +216,20 @@ async fn create(
         retry_schedule: None,
         timeout: None,
         headers: BTreeMap::new(),
+        options: Options::default(),
+        vendor_id: dialect(vendor).subscriber_id(&mut api.chance.stream("vendor-subscriber", id)),
         enabled: true,
         disabled_reason: None,
         created_at: now,
         deleted_at: None,
     };
-    let NewSubscriber { event_types, secret, headers, enabled, .. } = new;
+    let NewSubscriber { event_types, secret, options, headers, enabled, .. } = new;
     let (retry_schedule, timeout) = (new.retry_schedule.map(Some), new.timeout.map(Some));
-    let changes = SubscriberPatch { url: None, event_types, secret, retry_schedule, timeout, headers, enabled };
+    let changes =
+        SubscriberPatch { url: None, event_types, secret, options, retry_schedule, timeout, headers, enabled };
     apply(&mut subscriber, changes)?;
     api.store.insert_subscriber(&subscriber).await?;
-    let secret = subscriber.secret.reveal().to_owned();
+    let secret = subscriber.secret.as_ref().map(|secret| secret.reveal().to_owned());
     Ok((StatusCode::CREATED, Json(CreatedSubscriber { subscriber: subscriber.into(), secret })))
 }
 

@@ -98,7 +98,7 @@ impl Store {
         let (events, subscribers) = read!(self, |db| {
             let mut select = QueryBuilder::<Db>::new(
                 "select id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type, content,
-                    idempotency_key, created_at
+                    idempotency_key, created_at, at_publish
                  from event where id in (",
             );
             let mut ids = select.separated(", ");
@@ -109,7 +109,7 @@ impl Store {
             let events = select.build_query_as::<EventRow>().fetch_all(db).await?;
             let mut select = QueryBuilder::<Db>::new(
                 "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
-                    enabled, disabled_reason, created_at, deleted_at
+                    enabled, disabled_reason, options, vendor_id, created_at, deleted_at
                  from subscriber where id in (",
             );
             let mut ids = select.separated(", ");

@@ -9,12 +9,15 @@ use super::{Error, ListedDelivery, Store, json, micros, read, time, undecodable,
 use crate::delivery::{Attempt, Outcome, Response};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId};
+use crate::subscriber::Options;
 
 /// A delivery with its attempts, its event and its subscriber.
 #[derive(Debug)]
 pub struct DeliveryDetail {
     pub listed: ListedDelivery,
     pub event: Event,
+    /// The subscriber's, which the body may depend on.
+    pub options: Options,
     pub attempts: Vec<Attempt>,
 }
 
@@ -118,7 +121,7 @@ impl Store {
 
     /// One delivery with its event and its attempts.
     pub async fn delivery(&self, account_id: AccountId, id: DeliveryId) -> Result<DeliveryDetail, Error> {
-        let (row, attempts) = read!(self, |db| {
+        let (row, attempts, options) = read!(self, |db| {
             let row = sqlx::query_as::<Db, ListedRow>(
                 "select delivery.id, delivery.account_id, event_id, subscriber_id, status, next_try, retries,
                     delivery.created_at, event_type
@@ -138,11 +141,20 @@ impl Store {
             .bind(id)
             .fetch_all(db)
             .await?;
-            (row, attempts)
+            let options = sqlx::query_scalar::<Db, String>(
+                "select options from subscriber join delivery on subscriber.id = subscriber_id
+                 where delivery.account_id = $1 and delivery.id = $2",
+            )
+            .bind(account_id)
+            .bind(id)
+            .fetch_optional(db)
+            .await?;
+            (row, attempts, options)
         });
         let listed: ListedDelivery = row.ok_or(Error::NotFound("delivery"))?.try_into()?;
         let event = self.event(account_id, listed.delivery.event_id).await?.event;
         let attempts = attempts.into_iter().map(Attempt::try_from).collect::<Result<_, _>>()?;
-        Ok(DeliveryDetail { listed, event, attempts })
+        let options = options.as_deref().map(json).transpose()?.unwrap_or_default();
+        Ok(DeliveryDetail { listed, event, options, attempts })
     }
 }

@@ -59,6 +59,7 @@ pub(super) struct Row {
     content: String,
     idempotency_key: Option<String>,
     created_at: i64,
+    at_publish: Option<String>,
 }
 
 impl TryFrom<Row> for Event {
@@ -75,6 +76,7 @@ impl TryFrom<Row> for Event {
             content: row.content,
             idempotency_key: row.idempotency_key,
             created_at: time(row.created_at)?,
+            at_publish: row.at_publish,
         })
     }
 }
@@ -119,7 +121,7 @@ impl Store {
             for run in runs(publications) {
                 let mut insert = QueryBuilder::<Db>::new(
                     "insert into event (id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type,
-                        content, idempotency_key, created_at) ",
+                        content, idempotency_key, created_at, at_publish) ",
                 );
                 insert.push_values(run, |mut row, Publication { event, .. }| {
                     row.push_bind(event.id)
@@ -131,7 +133,8 @@ impl Store {
                         .push_bind(event.object_type.clone())
                         .push_bind(event.content.clone())
                         .push_bind(event.idempotency_key.clone())
-                        .push_bind(micros(event.created_at));
+                        .push_bind(micros(event.created_at))
+                        .push_bind(event.at_publish.clone());
                 });
                 insert.push(" on conflict do nothing returning id");
                 stored.extend(insert.build_query_scalar::<EventId>().fetch_all(&mut *tx).await?);
@@ -203,7 +206,7 @@ impl Store {
         let row = read!(self, |db| {
             sqlx::query_as::<Db, Row>(
                 "select id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type, content,
-                    idempotency_key, created_at
+                    idempotency_key, created_at, at_publish
                  from event where account_id = $1 and id = $2",
             )
             .bind(account_id)

@@ -73,7 +73,7 @@ impl Store {
         let rows = read!(self, |db| {
             let mut select = QueryBuilder::<Db>::new(
                 "select id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type, content,
-                    idempotency_key, created_at
+                    idempotency_key, created_at, at_publish
                  from event where account_id = ",
             );
             select.push_bind(account_id);

@@ -22,6 +22,8 @@ pub(super) struct Row {
     headers: String,
     enabled: bool,
     disabled_reason: Option<String>,
+    options: String,
+    vendor_id: Option<String>,
     created_at: i64,
     deleted_at: Option<i64>,
 }
@@ -35,12 +37,14 @@ impl TryFrom<Row> for Subscriber {
             vendor: word(&row.vendor)?,
             url: row.url.parse().map_err(undecodable)?,
             event_types: json(&row.event_types)?,
-            secret: Secret::new(row.secret),
+            secret: (!row.secret.is_empty()).then(|| Secret::new(row.secret)),
             retry_schedule: row.retry_schedule.as_deref().map(json).transpose()?,
             timeout: row.timeout_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
             headers: json(&row.headers)?,
             enabled: row.enabled,
             disabled_reason: row.disabled_reason,
+            options: json(&row.options)?,
+            vendor_id: row.vendor_id,
             created_at: time(row.created_at)?,
             deleted_at: row.deleted_at.map(time).transpose()?,
         })
@@ -61,21 +65,23 @@ impl Store {
         write!(self, |tx| {
             sqlx::query::<Db>(
                 "insert into subscriber (id, account_id, vendor, url, event_types, secret, retry_schedule,
-                    timeout_ms, headers, enabled, disabled_reason, created_at)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                    timeout_ms, headers, enabled, disabled_reason, created_at, options, vendor_id)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             )
             .bind(subscriber.id)
             .bind(subscriber.account_id)
             .bind(subscriber.vendor.as_str())
             .bind(subscriber.url.as_str())
             .bind(to_json(&subscriber.event_types))
-            .bind(subscriber.secret.reveal())
+            .bind(subscriber.secret.as_ref().map(Secret::reveal).unwrap_or_default())
             .bind(subscriber.retry_schedule.as_ref().map(to_json))
             .bind(timeout_ms(subscriber))
             .bind(to_json(&subscriber.headers))
             .bind(subscriber.enabled)
             .bind(subscriber.disabled_reason.as_deref())
             .bind(micros(subscriber.created_at))
+            .bind(to_json(&subscriber.options))
+            .bind(subscriber.vendor_id.as_deref())
             .execute(&mut *tx)
             .await?;
         });
@@ -87,7 +93,7 @@ impl Store {
         let row = read!(self, |db| {
             sqlx::query_as::<Db, Row>(
                 "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
-                    enabled, disabled_reason, created_at, deleted_at
+                    enabled, disabled_reason, options, vendor_id, created_at, deleted_at
                  from subscriber where account_id = $1 and id = $2 and deleted_at is null",
             )
             .bind(account_id)
@@ -108,7 +114,7 @@ impl Store {
         all(read!(self, |db| {
             sqlx::query_as::<Db, Row>(
                 "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
-                    enabled, disabled_reason, created_at, deleted_at
+                    enabled, disabled_reason, options, vendor_id, created_at, deleted_at
                  from subscriber where account_id = $1 and id > $2 and deleted_at is null order by id limit $3",
             )
             .bind(account_id)
@@ -124,7 +130,7 @@ impl Store {
         all(read!(self, |db| {
             sqlx::query_as::<Db, Row>(
                 "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
-                    enabled, disabled_reason, created_at, deleted_at
+                    enabled, disabled_reason, options, vendor_id, created_at, deleted_at
                  from subscriber where account_id = $1 and deleted_at is null and enabled order by id",
             )
             .bind(account_id)
@@ -139,19 +145,20 @@ impl Store {
         let updated = write!(self, |tx| {
             let updated = sqlx::query::<Db>(
                 "update subscriber set url = $3, event_types = $4, secret = $5, retry_schedule = $6, timeout_ms = $7,
-                    headers = $8, enabled = $9, disabled_reason = $10
+                    headers = $8, enabled = $9, disabled_reason = $10, options = $11
                  where account_id = $1 and id = $2 and deleted_at is null",
             )
             .bind(subscriber.account_id)
             .bind(subscriber.id)
             .bind(subscriber.url.as_str())
             .bind(to_json(&subscriber.event_types))
-            .bind(subscriber.secret.reveal())
+            .bind(subscriber.secret.as_ref().map(Secret::reveal).unwrap_or_default())
             .bind(subscriber.retry_schedule.as_ref().map(to_json))
             .bind(timeout_ms(subscriber))
             .bind(to_json(&subscriber.headers))
             .bind(subscriber.enabled)
             .bind(subscriber.disabled_reason.as_deref())
+            .bind(to_json(&subscriber.options))
             .execute(&mut *tx)
             .await?
             .rows_affected();

@@ -3,52 +3,82 @@
 //! A dialect is one folder and one arm of the match in [`dialect`].
 
 use chrono::{DateTime, Utc};
-use hmac::{Hmac, KeyInit, Mac};
-use http::HeaderMap;
 use rand_chacha::ChaCha12Rng;
-use sha2::Sha256;
 
 use crate::event::{Event, Vendor};
 use crate::problem::FieldProblem;
-use crate::subscriber::Secret;
+use crate::subscriber::{Options, Secret, Subscriber};
 
+mod catalogue;
+mod halo;
 mod hostedscan;
+mod overrides;
+mod probely;
+mod signature;
 mod standard;
+
+pub use catalogue::{Catalogue, EventType, Provenance};
+pub use overrides::{remove, set};
+pub use signature::{Explanation, Scheme};
 
 /// How one vendor's webhooks look, and what may be published in its name.
 pub trait Dialect: Sync {
-    /// Every event type the vendor sends; empty where any name goes.
-    fn event_types(&self) -> &'static [&'static str];
+    /// Every event type the vendor sends; none where any name goes.
+    fn catalogue(&self) -> Option<&'static Catalogue>;
 
     /// The headers that the dialect sets, which a subscriber's own must not replace.
     fn header_names(&self) -> &'static [&'static str];
 
-    /// Checks what is to be published and says what its content describes (the `object_type`).
-    fn check(&self, event_type: &str, object_type: Option<&str>, content: &str) -> Result<String, Vec<FieldProblem>>;
+    /// The options that a subscriber of this vendor may have.
+    fn options(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether a subscriber with these options gets the event, beside its event-type patterns.
+    fn wants(&self, _event: &Event, _options: &Options) -> bool {
+        true
+    }
+
+    /// Checks the name of an event type, where there is no catalogue to look it up in.
+    fn check_name(&self, _event_type: &str) -> Result<(), FieldProblem> {
+        Ok(())
+    }
 
     /// Makes an event id in the vendor's own shape.
     fn event_id(&self, occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String;
 
-    /// Makes a secret in the vendor's own shape.
-    fn generate_secret(&self, rng: &mut ChaCha12Rng) -> Secret;
+    /// Makes a subscriber's id in the vendor's own shape, where receivers see one.
+    fn subscriber_id(&self, _rng: &mut ChaCha12Rng) -> Option<String> {
+        None
+    }
+
+    /// What the body needs of the subscribers that the event goes to; JSON text.
+    fn at_publish(&self, _subscribers: &[&Subscriber], _next_try: DateTime<Utc>) -> Option<String> {
+        None
+    }
+
+    /// Makes a secret in the vendor's own shape, where the vendor signs.
+    fn generate_secret(&self, _rng: &mut ChaCha12Rng) -> Option<Secret> {
+        None
+    }
 
     /// Checks a secret that a user gives. The error is a text for the user.
     fn check_secret(&self, secret: &str) -> Result<(), String>;
 
     /// The request's body: the same bytes for every attempt.
-    fn body(&self, event: &Event) -> String;
+    fn body(&self, event: &Event, options: &Options) -> String;
 
     /// The request's headers for one attempt, in the order and the spelling they are sent in.
     fn headers(
         &self,
         event: &Event,
         body: &[u8],
-        secret: &Secret,
+        secret: Option<&Secret>,
         sent_at: DateTime<Utc>,
     ) -> Vec<(&'static str, String)>;
 
-    /// Checks a request as the vendor's receivers are told to. The error says what is wrong.
-    fn verify(&self, secret: &Secret, headers: &HeaderMap, body: &[u8]) -> Result<(), String>;
+    /// How the vendor signs; none if it does not.
+    fn scheme(&self) -> Option<&'static Scheme>;
 }
 
 /// The dialect of a vendor.
@@ -56,24 +86,15 @@ pub fn dialect(vendor: Vendor) -> &'static dyn Dialect {
     match vendor {
         Vendor::Standard => &standard::Standard,
         Vendor::Hostedscan => &hostedscan::Hostedscan,
+        Vendor::Halo => &halo::Halo,
+        Vendor::Probely => &probely::Probely,
     }
 }
 
-/// HMAC with SHA-256 over the parts, joined by full stops.
-fn hmac_sha256(key: &[u8], parts: [&[u8]; 2], first: Option<&[u8]>) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    if let Some(first) = first {
-        mac.update(first);
-        mac.update(b".");
-    }
-    mac.update(parts[0]);
-    mac.update(b".");
-    mac.update(parts[1]);
-    mac
-}
-
-/// One header's text, or an error that names it.
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, String> {
-    let value = headers.get(name).ok_or_else(|| format!("the header {name} is missing"))?;
-    value.to_str().map_err(|_| format!("the header {name} is not text"))
+/// The event types that a subscriber with these options can get; empty where any name goes.
+pub fn event_types(vendor: Vendor, options: &Options) -> Vec<&'static str> {
+    let Some(catalogue) = dialect(vendor).catalogue() else { return Vec::new() };
+    let vocabulary = options.vocabulary.unwrap_or_default();
+    let speaks = |event_type: &&EventType| event_type.vocabulary.is_none_or(|own| own == vocabulary);
+    catalogue.event_types.iter().filter(speaks).map(|event_type| event_type.name.as_str()).collect()
 }

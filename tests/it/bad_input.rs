@@ -28,7 +28,7 @@ on_both_databases! {
         let service = Service::start(database).await;
         let publish = async |change: fn(&mut Value)| service.post("/api/v1/events", event(change)).await;
         publish(|event| event["vendor"] = json!("acme")).await
-            .assert_problem(422, "unknown-vendor", "unknown vendor `acme`; known are standard, hostedscan");
+            .assert_problem(422, "unknown-vendor", "unknown vendor `acme`; known are standard, hostedscan, halo, probely");
         publish(|event| event["event_type"] = json!("risk.new")).await
             .assert_problem(422, "unknown-event-type", "hostedscan has no event type `risk.new`; known are scan.succeeded, risk.opened, risk.closed");
         assert_field(&publish(|event| event["content"] = json!([1])).await, "/content", "must be an object");

@@ -42,10 +42,13 @@ fn assert_fails(output: &Output, code: i32, part: &str) {
 fn the_demo_ends_well() {
     let told = json(&scanhook(&["demo", "--json"]));
     assert_eq!(told["all_verified"], true);
-    assert_eq!(told["requests"], 6);
+    assert_eq!(told["requests"], 11);
     let deliveries = told["deliveries"].as_array().expect("a list");
     let attempts = |delivery: &Value| delivery["attempts"].as_array().map(Vec::len);
-    assert_eq!(deliveries.iter().map(attempts).collect::<Vec<_>>(), [Some(2), Some(2), Some(1), Some(1)]);
+    assert_eq!(
+        deliveries.iter().map(attempts).collect::<Vec<_>>(),
+        [Some(2), Some(2), Some(1), Some(1), Some(1), Some(2), Some(1), Some(1)]
+    );
     let shown = success(&scanhook(&["demo"]));
     assert!(shown.contains("all succeeded: true, all signatures verified: true"), "{shown}");
 }
@@ -54,6 +57,11 @@ fn the_demo_ends_well() {
 fn every_command_shows_an_example() {
     for command in [
         &["serve"][..],
+        &["trigger"],
+        &["sign"],
+        &["verify"],
+        &["event-types"],
+        &["event-types", "show"],
         &["demo"],
         &["publish"],
         &["receive"],
@@ -85,7 +93,7 @@ fn wrong_arguments_are_named_and_exit_with_2() {
     assert_fails(
         &scanhook(&["publish", "acme", "a.b", "{}"]),
         2,
-        "unknown vendor `acme`; known are standard, hostedscan",
+        "unknown vendor `acme`; known are standard, hostedscan, halo, probely",
     );
     assert_fails(&scanhook(&["receive", "--answers", "503,many"]), 2, "`many` is not an HTTP status");
     assert_fails(&scanhook(&["publish", "standard", "a.b"]), 2, "CONTENT");
@@ -182,7 +190,75 @@ async fn a_story_is_told_from_the_command_line() {
     assert!(success(&against(&service, &["subscribers", "show", &subscriber]).await).contains("risk.*"));
     success(&against(&service, &["subscribers", "remove", &subscriber]).await);
     assert_fails(&against(&service, &["subscribers", "show", &subscriber]).await, 1, "there is no such subscriber");
+    let trigger = ["trigger", "halo", "target-add", "--set", "target_id=7", "--count", "2", "--json"];
+    let triggered = json(&against(&service, &trigger).await);
+    assert_eq!(triggered["data"][1]["event"]["content"]["target_id"], 7);
+    assert!(success(&against(&service, &["trigger", "probely", "--all"]).await).contains("published finding_fixed"));
+    assert_fails(
+        &against(&service, &["trigger", "halo", "target-gone"]).await,
+        1,
+        "halo has no event type `target-gone`",
+    );
     let refused = against(&service, &["publish", "hostedscan", "risk.new", "{}"]).await;
     assert_fails(&refused, 1, "hostedscan has no event type `risk.new`");
     assert_fails(&against(&service, &["publish", "standard", "a.b", "{"]).await, 1, "the content is not JSON");
+}
+
+#[test]
+fn the_catalogue_is_listed_and_shown_without_a_daemon() {
+    let all = json(&scanhook(&["event-types", "--json"]));
+    assert_eq!(all["data"].as_array().map(Vec::len), Some(86));
+    let listed = success(&scanhook(&["event-types", "halo"]));
+    assert!(
+        listed.contains("website-cert-risk") && listed.contains("SSL Certificate Risk") && !listed.contains("probely")
+    );
+    let shown = success(&scanhook(&["event-types", "show", "hostedscan", "risk.opened"]));
+    assert!(shown.contains("threat_level") && shown.contains("Documented"), "{shown}");
+    assert_fails(&scanhook(&["event-types", "show", "halo", "gone"]), 1, "halo has no event type `gone`");
+}
+
+#[test]
+fn what_is_signed_by_hand_verifies_by_hand() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let body = directory.path().join("body.json");
+    let body = body.to_str().expect("a path");
+    std::fs::write(body, "{\"a\": 1}").expect("written");
+    let sign = ["sign", "--vendor", "hostedscan", "--secret", "s3cret", "--timestamp", "1767225600000", body];
+    let signed = success(&scanhook(&sign));
+    let headers: Vec<&str> = signed.lines().collect();
+    assert_eq!(headers[1], "X-HOSTEDSCAN-TIMESTAMP: 1767225600000");
+    let verify = [
+        "verify",
+        "--vendor",
+        "hostedscan",
+        "--secret",
+        "s3cret",
+        "--header",
+        headers[0],
+        "--header",
+        headers[1],
+        body,
+    ];
+    assert!(success(&scanhook(&verify)).starts_with("valid\nsigned    22 bytes: 1767225600000.{\"a\": 1}"));
+    std::fs::write(body, "{\"a\": 1}\n").expect("written");
+    let output = scanhook(&verify);
+    assert_fails(&output, 1, "the signature does not verify");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("NOT valid") && told.contains("because   a line break was added"), "{told}");
+    assert_fails(&scanhook(&["sign", "--vendor", "probely", "--secret", "s", body]), 1, "probely signs nothing");
+    assert_fails(
+        &scanhook(&["sign", "--vendor", "standard", "--secret", "s", body]),
+        1,
+        "the secret must start with `whsec_`",
+    );
+    assert_fails(
+        &scanhook(&["sign", "--vendor", "halo", "--secret", "s", "/no/such"]),
+        1,
+        "the secret must start with",
+    );
+    assert_fails(
+        &scanhook(&["verify", "--vendor", "hostedscan", "--secret", "s", "--header", "x", body]),
+        1,
+        "`x` is not a header",
+    );
 }

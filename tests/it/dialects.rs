@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use scanhook::event::Vendor;
-use scanhook::subscriber::Secret;
+use scanhook::subscriber::Options;
 use scanhook::vendors::dialect;
 use serde_json::json;
 
@@ -90,7 +90,7 @@ on_both_databases! {
 fn the_standardwebhooks_crate_verifies_what_is_sent_now() {
     let dialect = dialect(Vendor::Standard);
     let mut rng = scanhook::random::Chance::from_seed(1).stream("secret", "");
-    let secret: Secret = dialect.generate_secret(&mut rng);
+    let secret = dialect.generate_secret(&mut rng).expect("it signs");
     let now = scanhook::clock::Clock::Real.now();
     let event = scanhook::event::Event {
         id: "1".repeat(22).parse().expect("an id"),
@@ -103,14 +103,16 @@ fn the_standardwebhooks_crate_verifies_what_is_sent_now() {
         content: "{}".to_owned(),
         idempotency_key: None,
         created_at: now,
+        at_publish: None,
     };
-    let body = dialect.body(&event);
+    let body = dialect.body(&event, &Options::default());
     let mut headers = http::HeaderMap::new();
-    for (name, value) in dialect.headers(&event, body.as_bytes(), &secret, now) {
+    for (name, value) in dialect.headers(&event, body.as_bytes(), Some(&secret), now) {
         headers.insert(name, value.parse().expect("a header value"));
     }
     let oracle = standardwebhooks::Webhook::new(secret.reveal()).expect("the oracle takes the secret");
     oracle.verify(body.as_bytes(), &headers).expect("the oracle verifies");
-    assert_eq!(dialect.verify(&secret, &headers, body.as_bytes()), Ok(()));
-    assert!(dialect.verify(&secret, &headers, b"{}").is_err());
+    let scheme = dialect.scheme().expect("it signs");
+    assert_eq!(scheme.verify(&secret, &headers, body.as_bytes()), Ok(()));
+    assert!(scheme.verify(&secret, &headers, b"{}").is_err());
 }

@@ -3,12 +3,14 @@
 mod support;
 
 mod bad_input;
+mod catalogue;
 mod cli;
 mod daemon;
 mod dialects;
 mod dispatch;
 mod publish;
 mod reading;
+mod signatures;
 mod store;
 mod subscribers;
 mod tidy;

@@ -148,11 +148,15 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
             "/api/v1/deliveries",
             "/api/v1/deliveries/{id}",
             "/api/v1/deliveries/{id}/redeliver",
+            "/api/v1/event-types",
+            "/api/v1/event-types/{vendor}/{event_type}",
             "/api/v1/events",
             "/api/v1/events/batch",
             "/api/v1/events/{id}",
             "/api/v1/subscribers",
             "/api/v1/subscribers/{id}",
+            "/api/v1/trigger",
+            "/api/v1/verify",
         ]
     );
     let page = service.get("/api/docs/").await;

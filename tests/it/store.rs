@@ -9,7 +9,7 @@ use scanhook::event::{Event, Vendor};
 use scanhook::id::{AccountId, DeliveryId, EventId, SubscriberId};
 use scanhook::random::Chance;
 use scanhook::store::{Inserted, NewDelivery, OpenError, Publication, Record, Store};
-use scanhook::subscriber::{Secret, Subscriber};
+use scanhook::subscriber::{Options, Secret, Subscriber};
 use sqlx::{Connection, Executor};
 
 use crate::support::{Database, on_both_databases, start_time, test_config};
@@ -27,10 +27,12 @@ fn subscriber(n: u64) -> Subscriber {
         vendor: Vendor::Standard,
         url: "http://127.0.0.1:9/".parse().expect("a URL"),
         event_types: vec!["*".to_owned()],
-        secret: Secret::new("secret"),
+        secret: Some(Secret::new("secret")),
         retry_schedule: None,
         timeout: None,
         headers: [("X-A".to_owned(), "1".to_owned())].into(),
+        options: Options { target_id: Some("t".to_owned()), ..Options::default() },
+        vendor_id: Some("v".to_owned()),
         enabled: true,
         disabled_reason: None,
         created_at: start_time(),
@@ -51,6 +53,7 @@ fn publication(n: u64, to: &Subscriber, key: Option<&str>, lease: Option<(i64, D
         content: format!("{{ \"n\":  {n} }}"),
         idempotency_key: key.map(str::to_owned),
         created_at: start_time(),
+        at_publish: None,
     };
     let id = DeliveryId::generate(start_time(), n, &mut chance.stream("delivery", n));
     let delivery = NewDelivery { id, subscriber_id: to.id, next_try: start_time(), lease };

@@ -55,8 +55,8 @@ on_both_databases! {
         service.dispatch().await;
         let verify = |secret: &str, index: usize| {
             let got = &receiver.got()[index];
-            scanhook::vendors::dialect(scanhook::event::Vendor::Hostedscan)
-                .verify(&scanhook::subscriber::Secret::new(secret), &got.headers, &got.body)
+            let scheme = scanhook::vendors::dialect(scanhook::event::Vendor::Hostedscan).scheme().expect("it signs");
+            scheme.verify(&scanhook::subscriber::Secret::new(secret), &got.headers, &got.body)
         };
         assert_eq!((verify("old", 0), verify("new", 1)), (Ok(()), Ok(())));
         assert!(verify("old", 1).is_err());

@@ -1,48 +1,57 @@
-//! HostedScan: the classic event types, as the vendor's documentation listed them until 2023.
+//! HostedScan: two vocabularies of event types, the classic one (documented until 2023) and the
+//! current one, chosen by each subscriber.
 //!
-//! Documented: the event types, the envelope's fields, the two headers, what is signed, any 2xx
+//! Documented: the names of the event types, the envelope's fields, the two headers, what is signed, any 2xx
 //! as success, exponential retries for up to 12 hours.
 //! Inferred from the vendor's own receiver: lower-case hex, the secret's text as the key,
 //! milliseconds in the timestamp header, seconds in `created_at`, 24-hex ids, POST.
 //! Assumed: a first wait of a minute that doubles; a fresh timestamp and signature for each
 //! attempt; no other headers; a made secret is 40 hex digits.
 
-use super::{Dialect, header, hmac_sha256};
+use super::Dialect;
+use super::catalogue::Catalogue;
+use super::signature::{Encoding, Scheme, Unit};
 use crate::event::Event;
-use crate::problem::{FieldProblem, check_text};
-use crate::subscriber::Secret;
+use crate::problem::check_text;
+use crate::subscriber::{Options, Secret};
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Utc};
-use hmac::Mac;
-use http::HeaderMap;
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
 const SIGNATURE: &str = "X-HOSTEDSCAN-SIGNATURE";
 const TIMESTAMP: &str = "X-HOSTEDSCAN-TIMESTAMP";
 
+static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(include_str!("catalogue.json")));
+
+static SCHEME: Scheme = Scheme {
+    id: None,
+    timestamp: TIMESTAMP,
+    signature: SIGNATURE,
+    unit: Unit::Milliseconds,
+    encoding: Encoding::Hex,
+    key: |secret| Ok(secret.as_bytes().to_vec()),
+};
+
 pub(super) struct Hostedscan;
 
 impl Dialect for Hostedscan {
-    fn event_types(&self) -> &'static [&'static str] {
-        &["scan.succeeded", "risk.opened", "risk.closed"]
+    fn catalogue(&self) -> Option<&'static Catalogue> {
+        Some(&CATALOGUE)
     }
 
     fn header_names(&self) -> &'static [&'static str] {
         &["Content-Type", SIGNATURE, TIMESTAMP]
     }
 
-    fn check(&self, event_type: &str, object_type: Option<&str>, content: &str) -> Result<String, Vec<FieldProblem>> {
-        let mut problems = Vec::new();
-        let own = event_type.split_once('.').map_or(event_type, |(object, _)| object);
-        if let Some(given) = object_type.filter(|given| *given != own) {
-            let reason = format!("is `{given}`; the object type of {event_type} is `{own}`");
-            problems.push(FieldProblem::new("/object_type", reason));
-        }
-        if !content.trim_start().starts_with('{') {
-            problems
-                .push(FieldProblem::new("/content", format!("must be an object: the {own} as HostedScan shows it")));
-        }
-        if problems.is_empty() { Ok(own.to_owned()) } else { Err(problems) }
+    fn options(&self) -> &'static [&'static str] {
+        &["vocabulary"]
+    }
+
+    fn wants(&self, event: &Event, options: &Options) -> bool {
+        let own = CATALOGUE.get(&event.event_type).and_then(|event_type| event_type.vocabulary);
+        own == Some(options.vocabulary.unwrap_or_default())
     }
 
     fn event_id(&self, occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {
@@ -53,17 +62,17 @@ impl Dialect for Hostedscan {
         hex::encode(bytes)
     }
 
-    fn generate_secret(&self, rng: &mut ChaCha12Rng) -> Secret {
+    fn generate_secret(&self, rng: &mut ChaCha12Rng) -> Option<Secret> {
         let mut bytes = [0; 20];
         rng.fill_bytes(&mut bytes);
-        Secret::new(hex::encode(bytes))
+        Some(Secret::new(hex::encode(bytes)))
     }
 
     fn check_secret(&self, secret: &str) -> Result<(), String> {
         check_text("", secret, 512).map_err(|problem| problem.reason)
     }
 
-    fn body(&self, event: &Event) -> String {
+    fn body(&self, event: &Event, _options: &Options) -> String {
         let Event { vendor_event_id, event_type, content, .. } = event;
         let created_at = event.occurred_at.timestamp();
         format!(r#"{{"id":"{vendor_event_id}","created_at":{created_at},"type":"{event_type}","data":{content}}}"#)
@@ -73,26 +82,25 @@ impl Dialect for Hostedscan {
         &self,
         _event: &Event,
         body: &[u8],
-        secret: &Secret,
+        secret: Option<&Secret>,
         sent_at: DateTime<Utc>,
     ) -> Vec<(&'static str, String)> {
-        let timestamp = sent_at.timestamp_millis().to_string();
-        let mac = hmac_sha256(secret.reveal().as_bytes(), [timestamp.as_bytes(), body], None);
-        let signature = hex::encode(mac.finalize().into_bytes());
-        vec![("Content-Type", "application/json".to_owned()), (SIGNATURE, signature), (TIMESTAMP, timestamp)]
+        let mut headers = vec![("Content-Type", "application/json".to_owned())];
+        if let Some(secret) = secret {
+            headers.extend(SCHEME.sign("", SCHEME.write_time(sent_at), body, secret));
+        }
+        headers
     }
 
-    fn verify(&self, secret: &Secret, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
-        let timestamp = header(headers, TIMESTAMP)?;
-        let received = hex::decode(header(headers, SIGNATURE)?).map_err(|_| format!("{SIGNATURE} is not hex"))?;
-        hmac_sha256(secret.reveal().as_bytes(), [timestamp.as_bytes(), body], None)
-            .verify_slice(&received)
-            .map_err(|_| format!("{SIGNATURE} does not match the body, the timestamp and this secret"))
+    fn scheme(&self) -> Option<&'static Scheme> {
+        Some(&SCHEME)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     /// The vendor dossier's worked examples: timestamp, signature, body.
@@ -130,6 +138,7 @@ mod tests {
             content: data[..data.len() - 1].to_owned(),
             idempotency_key: None,
             created_at: DateTime::UNIX_EPOCH,
+            at_publish: None,
         }
     }
 
@@ -138,10 +147,10 @@ mod tests {
         let secret = Secret::new("mock-signing-secret-1");
         for (timestamp, signature, expected) in EXAMPLES {
             let event = event(expected);
-            let body = Hostedscan.body(&event);
+            let body = Hostedscan.body(&event, &Options::default());
             assert_eq!(body, expected);
             let sent_at = DateTime::from_timestamp_millis(timestamp).expect("a time");
-            let headers = Hostedscan.headers(&event, body.as_bytes(), &secret, sent_at);
+            let headers = Hostedscan.headers(&event, body.as_bytes(), Some(&secret), sent_at);
             assert_eq!(headers[1], (SIGNATURE, signature.to_owned()));
             assert_eq!(headers[2], (TIMESTAMP, timestamp.to_string()));
         }
@@ -155,12 +164,12 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("x-hostedscan-signature", signature.parse().expect("a header"));
             headers.insert("x-hostedscan-timestamp", timestamp.into());
-            Hostedscan.verify(secret, &headers, body.as_bytes())
+            SCHEME.verify(secret, &headers, body.as_bytes())
         };
         assert_eq!(verify(&secret, timestamp, body), Ok(()));
         assert!(verify(&secret, timestamp, &format!("{body}\n")).is_err());
         assert!(verify(&secret, timestamp / 1000, body).is_err());
         assert!(verify(&Secret::new("other"), timestamp, body).is_err());
-        assert!(Hostedscan.verify(&secret, &HeaderMap::new(), b"").is_err_and(|error| error.contains(TIMESTAMP)));
+        assert!(SCHEME.verify(&secret, &HeaderMap::new(), b"").is_err_and(|error| error.contains(TIMESTAMP)));
     }
 }

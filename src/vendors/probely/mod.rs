@@ -1,0 +1,130 @@
+//! Probely (Snyk API & Web): the 12 event types with full User, Target, Scan and Finding content.
+//!
+//! Documented: the event types, the event's fields, the four statuses, 12-character Base58 ids,
+//! account and target scope, back-off capped at 4 hours for 2 days, no signature.
+//! Inferred: `content` is an object; six digits and `Z` in times; what a target-scoped webhook gets.
+//! Assumed: `webhooks` is in the body, and shows the deliveries as they were at publish; its ids are
+//! the registrations'; POST of `application/json`; a first wait of a minute that doubles.
+
+use std::sync::LazyLock;
+
+use chrono::{DateTime, Utc};
+use rand::Rng;
+use rand_chacha::ChaCha12Rng;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Dialect;
+use super::catalogue::Catalogue;
+use super::signature::Scheme;
+use crate::clock::format_time;
+use crate::delivery::{API_VERSION, Status};
+use crate::event::Event;
+use crate::subscriber::{Options, Secret, Subscriber};
+
+static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(include_str!("catalogue.json")));
+const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+pub(super) struct Probely;
+
+/// The parts of a content that say which target it is about.
+#[derive(Deserialize)]
+struct About {
+    id: Option<serde_json::Value>,
+    target: Option<TargetOf>,
+}
+
+#[derive(Deserialize)]
+struct TargetOf {
+    id: Option<String>,
+}
+
+fn base58_id(rng: &mut ChaCha12Rng) -> String {
+    (0..12).map(|_| char::from(BASE58[(rng.next_u64() % 58) as usize])).collect()
+}
+
+/// Whether a webhook of this target's gets the event. The newer documentation counts every
+/// `target_*` event as the account's; the older one only `target_created`.
+fn is_about(event: &Event, target_id: &str, options: &Options) -> bool {
+    let Ok(about) = serde_json::from_str::<About>(&event.content) else { return false };
+    match event.object_type.as_str() {
+        "scan" | "finding" => about.target.and_then(|target| target.id).as_deref() == Some(target_id),
+        "target" => {
+            let is_own = about.id.as_ref().and_then(serde_json::Value::as_str) == Some(target_id);
+            options.older_target_scope && event.event_type != "target_created" && is_own
+        }
+        _ => false,
+    }
+}
+
+impl Dialect for Probely {
+    fn catalogue(&self) -> Option<&'static Catalogue> {
+        Some(&CATALOGUE)
+    }
+
+    fn header_names(&self) -> &'static [&'static str] {
+        &["Content-Type"]
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["target_id", "older_target_scope", "zoneless_times", "misspelt_occurred_at", "without_webhooks"]
+    }
+
+    fn wants(&self, event: &Event, options: &Options) -> bool {
+        options.target_id.as_ref().is_none_or(|target_id| is_about(event, target_id, options))
+    }
+
+    fn event_id(&self, _occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {
+        base58_id(rng)
+    }
+
+    fn subscriber_id(&self, rng: &mut ChaCha12Rng) -> Option<String> {
+        Some(base58_id(rng))
+    }
+
+    fn at_publish(&self, subscribers: &[&Subscriber], next_try: DateTime<Utc>) -> Option<String> {
+        let webhook = |subscriber: &&Subscriber| {
+            json!({
+                "id": subscriber.vendor_id, "api_version": API_VERSION, "status": Status::Scheduled,
+                "next_try": format_time(next_try), "retries": 0,
+            })
+        };
+        Some(serde_json::Value::from_iter(subscribers.iter().map(webhook)).to_string())
+    }
+
+    fn check_secret(&self, _secret: &str) -> Result<(), String> {
+        Err("Probely signs nothing; a receiver is protected by a URL that is hard to guess".to_owned())
+    }
+
+    fn body(&self, event: &Event, options: &Options) -> String {
+        let Event { vendor_event_id, event_type, object_type, content, .. } = event;
+        let occurred_at = if options.zoneless_times {
+            // As the documentation's example has it: seven digits and no zone.
+            event.occurred_at.format("%Y-%m-%dT%H:%M:%S%.6f0").to_string()
+        } else {
+            format_time(event.occurred_at)
+        };
+        let key = if options.misspelt_occurred_at { "ocurred_at" } else { "occurred_at" };
+        let webhooks = match (&event.at_publish, options.without_webhooks) {
+            (Some(webhooks), false) => format!(r#","webhooks":{webhooks}"#),
+            _ => String::new(),
+        };
+        format!(
+            r#"{{"id":"{vendor_event_id}","event_type":"{event_type}","{key}":"{occurred_at}","object_type":"{object_type}","content":{content}{webhooks}}}"#
+        )
+    }
+
+    fn headers(
+        &self,
+        _event: &Event,
+        _body: &[u8],
+        _secret: Option<&Secret>,
+        _sent_at: DateTime<Utc>,
+    ) -> Vec<(&'static str, String)> {
+        vec![("Content-Type", "application/json".to_owned())]
+    }
+
+    fn scheme(&self) -> Option<&'static Scheme> {
+        None
+    }
+}
