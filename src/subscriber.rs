@@ -75,6 +75,9 @@ pub struct Options {
     /// Probely: the field `ocurred_at`, as the older documentation spells it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub misspelt_occurred_at: bool,
+    /// Probely: `false` sends also where the receiver's certificate is not to be trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_cert: Option<bool>,
     /// Probely: leave `webhooks` out of the body.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub without_webhooks: bool,

@@ -67,8 +67,8 @@ async fn tell(global: &Global, daemon: &str, tasks: &TaskTracker, stop: &Cancell
         let subscriber = json!({"url": url, "vendor": vendor, "retry_schedule": ["300ms", "600ms", "1s", "2s"]});
         let subscriber = stage.client.post("/api/v1/subscribers", subscriber.to_string(), &[]).await?;
         let secret = subscriber["secret"].as_str().map(Secret::new);
-        let told = answers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        stage.say(&format!("subscriber  {:<10}  {url}, answers {told}, then 200", vendor.as_str()));
+        let told: String = answers.iter().map(|status| format!("{status}, then ")).collect();
+        stage.say(&format!("subscriber  {:<10}  {url}, answers {told}200", vendor.as_str()));
         receive(receiver, vendor, secret, answers, arrive.clone(), tasks, stop);
     }
     stage.say("");

@@ -37,6 +37,7 @@ impl Attempter {
             headers: headers.clone(),
             body: body.into(),
             timeout: subscriber.timeout.unwrap_or(self.settings.timeout),
+            check_cert: subscriber.options.check_cert.unwrap_or(true),
         };
         let answer = self.sender.send(outgoing).await;
         let finished_at = self.clock.now();

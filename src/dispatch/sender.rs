@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,8 +23,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
 use tower::Service;
 use url::{Host, Url};
 
@@ -39,11 +42,15 @@ const DRAINED_BYTES: usize = 4 * KEPT_BYTES;
 
 /// Sends requests to receivers.
 pub(super) struct Sender {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    client: HttpClient,
+    /// For receivers whose certificate is not to be checked; made when the first one is sent to.
+    unchecked: OnceLock<HttpClient>,
     blocked: Arc<Blocked>,
     /// The spelling of header names, by the names in order.
     spellings: Mutex<HashMap<Vec<String>, http::Extensions>>,
 }
+
+type HttpClient = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
 /// One request: a POST.
 #[derive(Debug)]
@@ -53,6 +60,8 @@ pub(super) struct Outgoing {
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
     pub timeout: Duration,
+    /// Whether the receiver's certificate must be one to trust.
+    pub check_cert: bool,
 }
 
 /// No answer, or none that could be read to its end.
@@ -68,20 +77,8 @@ impl Sender {
     /// Makes the client. Fails if the extra authorities cannot be read.
     pub(super) fn new(settings: &Dispatch) -> anyhow::Result<Self> {
         let blocked = Arc::new(Blocked(settings.blocked_networks.clone()));
-        let mut connector = HttpConnector::new_with_resolver(Resolver(Arc::clone(&blocked)));
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(&settings.extra_ca_file)?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .http1_ignore_invalid_headers_in_responses(true)
-            .build(connector);
-        Ok(Self { client, blocked, spellings: Mutex::default() })
+        let client = client(&blocked, tls(&settings.extra_ca_file)?);
+        Ok(Self { client, unchecked: OnceLock::new(), blocked, spellings: Mutex::default() })
     }
 
     /// Sends one request and reads the answer, within the time-out. Redirects are not followed.
@@ -100,8 +97,13 @@ impl Sender {
     }
 
     async fn exchange(&self, outgoing: Outgoing, answer: &mut Option<Response>) -> Result<(), BoxError> {
+        let client = if outgoing.check_cert {
+            &self.client
+        } else {
+            self.unchecked.get_or_init(|| client(&self.blocked, trusting_tls()))
+        };
         let request = self.request(outgoing).await?;
-        let (parts, body) = self.client.request(request).await?.into_parts();
+        let (parts, body) = client.request(request).await?.into_parts();
         let headers = kept_headers(&parts.headers);
         let answer = answer.insert(Response { status: parts.status.as_u16(), headers, body: Vec::new() });
         read_body(body, &mut answer.body).await.map_err(|error| Box::new(BrokenBody(error)) as BoxError)
@@ -146,6 +148,19 @@ impl fmt::Debug for Sender {
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
+fn client(blocked: &Arc<Blocked>, tls: rustls::ClientConfig) -> HttpClient {
+    let mut connector = HttpConnector::new_with_resolver(Resolver(Arc::clone(blocked)));
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .build(connector)
+}
+
 /// TLS as receivers expect it: public authorities compiled in, so that every machine trusts the
 /// same ones, and those of a file.
 fn tls(extra_ca_file: &Path) -> anyhow::Result<rustls::ClientConfig> {
@@ -159,6 +174,54 @@ fn tls(extra_ca_file: &Path) -> anyhow::Result<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// TLS that takes any certificate, for subscribers that say so.
+fn trusting_tls() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default protocol versions");
+    config.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth()
+}
+
+/// Takes any certificate, but still checks that the receiver has its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// Reads a body up to what is kept, and a little further for the connection's sake.

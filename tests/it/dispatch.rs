@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{RawReceiver, Receiver, Reply, Service, on_both_databases, test_config, text};
+use crate::support::{
+    RawReceiver, Receiver, Reply, Service, on_both_databases, self_signed_receiver, test_config, text,
+};
 
 on_both_databases! {
     async fn a_2xx_answer_succeeds(database) {
@@ -177,6 +179,36 @@ on_both_databases! {
             assert!(text(&attempt["error_detail"]).contains(detail), "{url}: {attempt}");
             service.delete(&format!("/api/v1/subscribers/{id}")).await.expect(204);
         }
+    }
+
+    async fn a_self_signed_certificate_is_refused_unless_the_subscriber_or_the_settings_say_otherwise(database) {
+        let (url, certificate) = self_signed_receiver().await;
+        let attempt = async |service: &Service, subscriber: serde_json::Value, event: serde_json::Value| {
+            let (id, _) = service.subscribe_as(subscriber).await;
+            let answer = service.post("/api/v1/trigger", event).await.expect(202);
+            service.dispatch().await;
+            let delivery = service.only_delivery(&answer["data"][0]["event"]).await;
+            service.delete(&format!("/api/v1/subscribers/{id}")).await.expect(204);
+            delivery["attempts"][0].clone()
+        };
+        let probely = json!({"vendor": "probely", "event_type": "user_created"});
+        let subscriber = |check_cert: bool| json!({"url": url, "vendor": "probely", "options": {"check_cert": check_cert}});
+        let service = Service::start(database).await;
+        let checked = attempt(&service, subscriber(true), probely.clone()).await;
+        assert_eq!((&checked["error"], &checked["outcome"]), (&json!("tls"), &json!("unreachable")), "{checked}");
+        let unchecked = attempt(&service, subscriber(false), probely.clone()).await;
+        assert_eq!(unchecked["outcome"], "accepted", "{unchecked}");
+        let standard = json!({"vendor": "standard", "event_type": "a.b"});
+        let refused = attempt(&service, json!({"url": url, "vendor": "standard"}), standard.clone()).await;
+        assert_eq!(refused["error"], "tls", "one subscriber's trust is not another's");
+        drop(service);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), certificate).expect("written");
+        let mut config = test_config(database);
+        config.dispatch.extra_ca_file = file.path().to_owned();
+        let service = Service::start_with(config).await;
+        let trusted = attempt(&service, json!({"url": url, "vendor": "standard"}), standard).await;
+        assert_eq!(trusted["outcome"], "accepted", "{trusted}");
     }
 
     async fn jitter_is_the_same_for_the_same_seed(database) {

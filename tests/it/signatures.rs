@@ -153,17 +153,22 @@ fn content() -> impl Strategy<Value = String> {
 fn every_attempt_of_every_delivery_verifies_retries_and_redeliveries_included() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let database = Database::sqlite();
-    let service = runtime.block_on(Service::start(&database));
-    let mut runner = TestRunner::new(Config { cases: 40, ..Config::default() });
-    let answers = proptest::collection::vec(prop_oneof![Just(200_u16), Just(500), Just(302), Just(429)], 1..5);
-    let vendors = prop_oneof![Just(Vendor::Standard), Just(Vendor::Hostedscan), Just(Vendor::Halo)];
-    let cases = (vendors, content(), answers, any::<bool>());
-    let check = |(vendor, content, answers, redeliver): (Vendor, String, Vec<u16>, bool)| {
-        runtime.block_on(verify_all(&service, vendor, &content, &answers, redeliver));
-        Ok(())
-    };
-    runner.run(&cases, check).expect("every attempt verifies");
+    for database in [Database::sqlite(), runtime.block_on(Database::postgres())] {
+        let service = runtime.block_on(Service::start(&database));
+        let mut runner = TestRunner::new(Config { cases: 30, ..Config::default() });
+        let answers = proptest::collection::vec(prop_oneof![Just(200_u16), Just(500), Just(302), Just(429)], 1..5);
+        let vendors = prop_oneof![Just(Vendor::Standard), Just(Vendor::Hostedscan), Just(Vendor::Halo)];
+        let cases = (vendors, content(), answers, any::<bool>());
+        let check = |(vendor, content, answers, redeliver): (Vendor, String, Vec<u16>, bool)| {
+            runtime.block_on(verify_all(&service, vendor, &content, &answers, redeliver));
+            Ok(())
+        };
+        runner.run(&cases, check).expect("every attempt verifies");
+        runtime.block_on(async move {
+            drop(service);
+            database.remove().await;
+        });
+    }
 }
 
 async fn verify_all(service: &Service, vendor: Vendor, content: &str, answers: &[u16], redeliver: bool) {

@@ -464,3 +464,36 @@ fn is_whole(request: &[u8]) -> bool {
         .and_then(|rest| rest.split("\r\n").next().and_then(|length| length.parse::<usize>().ok()));
     length.is_some_and(|length| body.len() >= length)
 }
+
+/// A receiver with a self-signed certificate that answers 200: its URL, and the certificate in PEM.
+pub(crate) async fn self_signed_receiver() -> (String, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key.into());
+    let acceptor = TlsAcceptor::from(Arc::new(config.expect("a usable certificate")));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("https://{}/", listener.local_addr().expect("an address"));
+    spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            // A sender that does not trust the certificate ends the handshake.
+            let Ok(mut connection) = acceptor.accept(connection).await else { continue };
+            let mut request = Vec::new();
+            while !is_whole(&request) {
+                let mut buffer = [0; 4096];
+                match connection.read(&mut buffer).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => request.extend_from_slice(&buffer[..count]),
+                }
+            }
+            // The test looks at what the sender says of the answer.
+            let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    });
+    (url, made.cert.pem())
+}

@@ -67,7 +67,7 @@ impl Dialect for Probely {
     }
 
     fn options(&self) -> &'static [&'static str] {
-        &["target_id", "older_target_scope", "zoneless_times", "misspelt_occurred_at", "without_webhooks"]
+        &["target_id", "older_target_scope", "check_cert", "zoneless_times", "misspelt_occurred_at", "without_webhooks"]
     }
 
     fn wants(&self, event: &Event, options: &Options) -> bool {
