@@ -87,3 +87,114 @@ impl Lanes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::delivery::Claimed;
+    use crate::event::{Event, Vendor};
+    use crate::handover::Handover;
+    use crate::id::{AccountId, DeliveryId, EventId};
+    use crate::random::Chance;
+    use crate::subscriber::{Options, Subscriber};
+
+    /// A delivery to the subscriber of this number; its lease says which it is.
+    fn in_hand(handover: &Handover, to: u64, lease: i64, attempt: u32) -> InHand {
+        let epoch = DateTime::UNIX_EPOCH;
+        let mut rng = Chance::from_seed(to).stream("id", lease);
+        let subscriber = Subscriber {
+            id: subscriber_id(to),
+            account_id: AccountId::DEFAULT,
+            vendor: Vendor::Standard,
+            url: "http://127.0.0.1:9/".parse().expect("a URL"),
+            event_types: Vec::new(),
+            secret: None,
+            retry_schedule: None,
+            timeout: None,
+            headers: BTreeMap::new(),
+            options: Options::default(),
+            vendor_id: None,
+            enabled: true,
+            disabled_reason: None,
+            created_at: epoch,
+            deleted_at: None,
+        };
+        let event = Event {
+            id: EventId::generate(epoch, 0, &mut rng),
+            account_id: AccountId::DEFAULT,
+            vendor: Vendor::Standard,
+            vendor_event_id: String::new(),
+            occurred_at: epoch,
+            event_type: String::new(),
+            object_type: String::new(),
+            content: String::new(),
+            idempotency_key: None,
+            created_at: epoch,
+            at_publish: None,
+        };
+        let claimed = Claimed {
+            id: DeliveryId::generate(epoch, 0, &mut rng),
+            lease,
+            lease_until: epoch,
+            attempt,
+            schedule_start: 0,
+            event: Arc::new(event),
+            subscriber: Arc::new(subscriber),
+        };
+        InHand { claimed, place: handover.try_place(subscriber_id(to)).expect("a place") }
+    }
+
+    fn subscriber_id(number: u64) -> SubscriberId {
+        SubscriberId::generate(DateTime::UNIX_EPOCH, number, &mut Chance::from_seed(number).stream("subscriber", ""))
+    }
+
+    fn started(lanes: &mut Lanes) -> Vec<i64> {
+        std::iter::from_fn(|| lanes.start_next()).map(|in_hand| in_hand.claimed.lease).collect()
+    }
+
+    fn handover() -> Handover {
+        Handover::new(1, Duration::from_secs(1), 100, 100).0
+    }
+
+    #[test]
+    fn a_slow_subscriber_takes_only_its_own_places() {
+        let handover = handover();
+        let mut lanes = Lanes::new(10, 2);
+        for lease in 0..5 {
+            lanes.push(in_hand(&handover, 1, lease, 1));
+        }
+        lanes.push(in_hand(&handover, 2, 9, 1));
+        assert_eq!(started(&mut lanes), [0, 9, 1]);
+        lanes.finished(subscriber_id(1));
+        assert_eq!(started(&mut lanes), [2]);
+    }
+
+    #[test]
+    fn fresh_events_go_before_retries() {
+        let handover = handover();
+        let mut lanes = Lanes::new(1, 1);
+        lanes.push(in_hand(&handover, 1, 1, 2));
+        lanes.push(in_hand(&handover, 1, 2, 1));
+        assert_eq!(started(&mut lanes), [2]);
+        lanes.finished(subscriber_id(1));
+        assert_eq!(started(&mut lanes), [1]);
+    }
+
+    #[test]
+    fn the_limit_for_all_holds_and_what_waits_can_be_drained() {
+        let handover = handover();
+        let mut lanes = Lanes::new(3, 2);
+        for to in 0..5 {
+            lanes.push(in_hand(&handover, to, to as i64, 1));
+        }
+        assert_eq!(started(&mut lanes).len(), 3);
+        assert_eq!(lanes.drain().len(), 2);
+        assert!(started(&mut lanes).is_empty());
+    }
+}

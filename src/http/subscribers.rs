@@ -42,7 +42,7 @@ struct NewSubscriber {
     event_types: Option<Vec<String>>,
     /// What signs the webhooks, in the vendor's shape. Made if left out and the vendor signs.
     secret: Option<String>,
-    /// The vendor's own switches.
+    /// The vendor's own switches. Those that are left out are off.
     options: Option<Options>,
     /// Waits such as `["5s", "5m"]`, or `{base, factor, cap, window}`. Null: the vendor's own.
     #[schema(value_type = Option<Object>, example = json!(["5s", "5m", "30m"]))]

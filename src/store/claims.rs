@@ -8,7 +8,9 @@ use sqlx::QueryBuilder;
 
 use super::events::Row as EventRow;
 use super::subscribers::Row as SubscriberRow;
-use super::{Error, Pools, Store, micros, read, runs, time, to_json, undecodable, word, write};
+use super::{
+    Error, Pools, Store, event_columns, micros, read, runs, subscriber_columns, time, to_json, undecodable, word, write,
+};
 use crate::delivery::{Attempt, AttemptError, Claimed, Next, Status, attempts_made};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
@@ -96,22 +98,15 @@ impl Store {
         let event_ids: HashSet<EventId> = rows.iter().map(|row| row.event_id).collect();
         let subscriber_ids: HashSet<SubscriberId> = rows.iter().map(|row| row.subscriber_id).collect();
         let (events, subscribers) = read!(self, |db| {
-            let mut select = QueryBuilder::<Db>::new(
-                "select id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type, content,
-                    idempotency_key, created_at, at_publish
-                 from event where id in (",
-            );
+            let mut select = QueryBuilder::<Db>::new(concat!("select ", event_columns!(), " from event where id in ("));
             let mut ids = select.separated(", ");
             event_ids.iter().for_each(|id| {
                 ids.push_bind(*id);
             });
             select.push(")");
             let events = select.build_query_as::<EventRow>().fetch_all(db).await?;
-            let mut select = QueryBuilder::<Db>::new(
-                "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
-                    enabled, disabled_reason, options, vendor_id, created_at, deleted_at
-                 from subscriber where id in (",
-            );
+            let mut select =
+                QueryBuilder::<Db>::new(concat!("select ", subscriber_columns!(), " from subscriber where id in ("));
             let mut ids = select.separated(", ");
             subscriber_ids.iter().for_each(|id| {
                 ids.push_bind(*id);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
-use super::{Error, Store, micros, read, runs, time, undecodable, word, write};
+use super::{Error, Store, event_columns, micros, read, runs, time, undecodable, word, write};
 use crate::delivery::{API_VERSION, Delivery, Status};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
@@ -204,11 +204,11 @@ impl Store {
     /// One event with its deliveries.
     pub async fn event(&self, account_id: AccountId, id: EventId) -> Result<EventWithDeliveries, Error> {
         let row = read!(self, |db| {
-            sqlx::query_as::<Db, Row>(
-                "select id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type, content,
-                    idempotency_key, created_at, at_publish
-                 from event where account_id = $1 and id = $2",
-            )
+            sqlx::query_as::<Db, Row>(concat!(
+                "select ",
+                event_columns!(),
+                " from event where account_id = $1 and id = $2"
+            ))
             .bind(account_id)
             .bind(id)
             .fetch_optional(db)

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::events::{DeliveryRow, EventWithDeliveries, Row as EventRow};
-use super::{Error, Store, micros, read};
+use super::{Error, Store, event_columns, micros, read};
 use crate::delivery::{Delivery, Status};
 use crate::event::{Event, Vendor};
 use crate::id::{AccountId, EventId, SubscriberId};
@@ -71,11 +71,8 @@ impl Store {
         page: &Page,
     ) -> Result<Vec<EventWithDeliveries>, Error> {
         let rows = read!(self, |db| {
-            let mut select = QueryBuilder::<Db>::new(
-                "select id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type, content,
-                    idempotency_key, created_at, at_publish
-                 from event where account_id = ",
-            );
+            let mut select =
+                QueryBuilder::<Db>::new(concat!("select ", event_columns!(), " from event where account_id = "));
             select.push_bind(account_id);
             if let Some(before) = page.before.clone() {
                 select.push(" and id < ").push_bind(before);

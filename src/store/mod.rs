@@ -114,7 +114,23 @@ macro_rules! write {
     };
 }
 
-use {read, write};
+/// The columns of an event's row, in one place for every statement that reads one.
+macro_rules! event_columns {
+    () => {
+        "id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type, content, \
+         idempotency_key, created_at, at_publish"
+    };
+}
+
+/// The columns of a subscriber's row, in one place for every statement that reads one.
+macro_rules! subscriber_columns {
+    () => {
+        "id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers, enabled, \
+         disabled_reason, options, vendor_id, created_at, deleted_at"
+    };
+}
+
+use {event_columns, read, subscriber_columns, write};
 
 impl Store {
     /// Closes every connection; SQLite folds its log into the file.

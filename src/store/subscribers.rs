@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Error, Store, json, micros, read, time, to_json, undecodable, word, write};
+use super::{Error, Store, json, micros, read, subscriber_columns, time, to_json, undecodable, word, write};
 use crate::id::{AccountId, SubscriberId};
 use crate::subscriber::{Secret, Subscriber};
 
@@ -91,11 +91,11 @@ impl Store {
     /// One subscriber that has not been deleted.
     pub async fn subscriber(&self, account_id: AccountId, id: SubscriberId) -> Result<Subscriber, Error> {
         let row = read!(self, |db| {
-            sqlx::query_as::<Db, Row>(
-                "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
-                    enabled, disabled_reason, options, vendor_id, created_at, deleted_at
-                 from subscriber where account_id = $1 and id = $2 and deleted_at is null",
-            )
+            sqlx::query_as::<Db, Row>(concat!(
+                "select ",
+                subscriber_columns!(),
+                " from subscriber where account_id = $1 and id = $2 and deleted_at is null"
+            ))
             .bind(account_id)
             .bind(id)
             .fetch_optional(db)
@@ -112,11 +112,11 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Subscriber>, Error> {
         all(read!(self, |db| {
-            sqlx::query_as::<Db, Row>(
-                "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
-                    enabled, disabled_reason, options, vendor_id, created_at, deleted_at
-                 from subscriber where account_id = $1 and id > $2 and deleted_at is null order by id limit $3",
-            )
+            sqlx::query_as::<Db, Row>(concat!(
+                "select ",
+                subscriber_columns!(),
+                " from subscriber where account_id = $1 and id > $2 and deleted_at is null order by id limit $3"
+            ))
             .bind(account_id)
             .bind(after.map(|id| id.to_string()).unwrap_or_default())
             .bind(i64::from(limit))
@@ -128,11 +128,11 @@ impl Store {
     /// Every enabled subscriber of an account: those that fan-out looks at.
     pub async fn enabled_subscribers(&self, account_id: AccountId) -> Result<Vec<Subscriber>, Error> {
         all(read!(self, |db| {
-            sqlx::query_as::<Db, Row>(
-                "select id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers,
-                    enabled, disabled_reason, options, vendor_id, created_at, deleted_at
-                 from subscriber where account_id = $1 and deleted_at is null and enabled order by id",
-            )
+            sqlx::query_as::<Db, Row>(concat!(
+                "select ",
+                subscriber_columns!(),
+                " from subscriber where account_id = $1 and deleted_at is null and enabled order by id"
+            ))
             .bind(account_id)
             .fetch_all(db)
             .await?
