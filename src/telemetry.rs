@@ -1,6 +1,8 @@
 //! Logs: one `info` line per attempt, `warn` when scanhook coped, `error` when a person must act.
 //! Never secrets, bodies, or URLs with credentials.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
@@ -11,6 +13,7 @@ pub fn start(settings: &Log) {
     // The level was checked with the settings.
     let filter = EnvFilter::try_new(&settings.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     let started = match settings.format {
         LogFormat::Text => lines.compact().try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -1,7 +1,7 @@
 //! `scanhook config`: the settings in force, and where each comes from.
 
 use super::Global;
-use super::output::{print_json, table};
+use super::output::{print_json, say, table};
 
 /// Print the settings in force and where each comes from.
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(super) struct Args {
 
 pub(super) fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     if args.defaults {
-        print!("{}", crate::config::DEFAULTS);
+        say!("{}", crate::config::DEFAULTS.trim_end());
         return Ok(());
     }
     let (_, origins) = global.load(Vec::new())?;
@@ -28,6 +28,6 @@ pub(super) fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     for origin in origins {
         rows.add_row([origin.key, origin.value, origin.source]);
     }
-    println!("{rows}");
+    say!("{rows}");
     Ok(())
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Global;
 use super::client::Client;
-use super::output::{print_fields, print_json, print_list, table, text};
+use super::output::{print_fields, print_json, print_list, say, table, text};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -88,7 +88,7 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         }
         Command::Redeliver(Redeliver { id }) => {
             let delivery = client.post(&format!("/api/v1/deliveries/{id}/redeliver"), String::new(), &[]).await?;
-            if global.json { print_json(&delivery) } else { println!("{id} is due now") }
+            if global.json { print_json(&delivery) } else { say!("{id} is due now") }
         }
     }
     Ok(())
@@ -109,5 +109,5 @@ fn print_delivery(delivery: &Value) {
             ["number", "started_at", "duration_ms", "outcome"].map(|field| text(&attempt[field]));
         rows.add_row([number, started_at, duration_ms, outcome, answer]);
     }
-    println!("{rows}");
+    say!("{rows}");
 }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Global;
 use super::client::Client;
-use super::output::{print_json, table, text};
+use super::output::{print_json, say, table, text};
 use crate::app::{App, bind};
 use crate::clock::Clock;
 use crate::event::Vendor;
@@ -106,7 +106,7 @@ struct Seen {
 impl Stage {
     fn say(&self, line: &str) {
         if !self.quiet {
-            println!("{line}");
+            say!("{line}");
         }
     }
 
@@ -173,8 +173,8 @@ impl Stage {
         if global.json {
             print_json(&json!({"requests": attempts, "all_verified": all_verified, "deliveries": details}));
         } else {
-            println!("\n{rows}");
-            println!(
+            say!("\n{rows}");
+            say!(
                 "{count} events, {attempts} attempts, all succeeded: {all_succeeded}, all signatures verified: {all_verified}"
             );
         }

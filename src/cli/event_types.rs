@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use serde_json::json;
 
 use super::Global;
-use super::output::{print_json, table};
+use super::output::{print_json, say, table};
 use crate::event::Vendor;
 use crate::vendors::{EventType, dialect};
 
@@ -66,7 +66,7 @@ fn list(global: &Global, wanted: Option<Vendor>) {
             rows.add_row([vendor.as_str(), &event_type.name, &event_type.subject, &provenance]);
         }
     }
-    if global.json { print_json(&json!({"data": all})) } else { println!("{rows}") }
+    if global.json { print_json(&json!({"data": all})) } else { say!("{rows}") }
 }
 
 fn show(global: &Global, args: &Show) -> anyhow::Result<()> {
@@ -83,7 +83,7 @@ fn show(global: &Global, args: &Show) -> anyhow::Result<()> {
         return Ok(());
     }
     let EventType { name, subject, description, provenance, source, .. } = known;
-    println!("{vendor} {name}: {subject}\n{description}\n{provenance:?}: {source}\n");
-    println!("example\n{:#}\n\nschema\n{:#}", known.example, known.schema);
+    say!("{vendor} {name}: {subject}\n{description}\n{provenance:?}: {source}\n");
+    say!("example\n{:#}\n\nschema\n{:#}", known.example, known.schema);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::Global;
 use super::client::Client;
-use super::output::{print_fields, print_json, table, text};
+use super::output::{print_fields, print_json, say, table, text};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -67,9 +67,9 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                     ["id", "occurred_at", "vendor", "event_type"].map(|field| text(&event[field]));
                 rows.add_row([id, at, vendor, event_type, deliveries]);
             }
-            println!("{rows}");
+            say!("{rows}");
             if let Some(cursor) = list["next_cursor"].as_str() {
-                println!("there is more: --cursor {cursor}");
+                say!("there is more: --cursor {cursor}");
             }
         }
         Command::Show(Show { id }) => {
@@ -88,7 +88,7 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                     ["id", "subscriber_id", "status", "next_try", "retries"].map(|field| text(&webhook[field])),
                 );
             }
-            println!("{rows}");
+            say!("{rows}");
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Global;
+use super::output::say;
 use crate::config::hide_password;
 use crate::store::Store;
 
@@ -21,9 +22,9 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     Store::open(&config.database).await?.close().await;
     let database = hide_password(&config.database.url);
     if global.json {
-        println!("{}", json!({"database": database, "migrated": true}));
+        say!("{}", json!({"database": database, "migrated": true}));
     } else {
-        println!("{database} is up to date");
+        say!("{database} is up to date");
     }
     Ok(())
 }

@@ -1,8 +1,26 @@
 //! How commands print: JSON as the API gives it, or a table for people.
 
+use std::fmt;
+use std::io::{self, Write};
+
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
+
+/// Prints a line. Whoever reads may stop reading (`| head`); then there is nothing left to do.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::cli::output::print_line(format_args!($($text)*))
+    };
+}
+pub(super) use say;
+
+/// Prints a line, or ends the program if nobody reads any more.
+pub(super) fn print_line(line: fmt::Arguments<'_>) {
+    if writeln!(io::stdout().lock(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}
 
 /// A table with these headings.
 pub(super) fn table(headings: &[&str]) -> Table {
@@ -13,7 +31,7 @@ pub(super) fn table(headings: &[&str]) -> Table {
 
 /// Prints JSON, indented.
 pub(super) fn print_json(value: &Value) {
-    println!("{value:#}");
+    say!("{value:#}");
 }
 
 /// A field as a person reads it: a text without quotes, a list joined by commas.
@@ -33,15 +51,15 @@ pub(super) fn print_list(list: &Value, columns: &[(&str, &str)]) {
     for item in list["data"].as_array().into_iter().flatten() {
         table.add_row(columns.iter().map(|(_, field)| text(&item[*field])));
     }
-    println!("{table}");
+    say!("{table}");
     if let Some(cursor) = list["next_cursor"].as_str() {
-        println!("there is more: --cursor {cursor}");
+        say!("there is more: --cursor {cursor}");
     }
 }
 
 /// Prints the fields of one thing, a line each.
 pub(super) fn print_fields(thing: &Value, fields: &[&str]) {
     for field in fields {
-        println!("{field:>16}  {}", text(&thing[*field]));
+        say!("{field:>16}  {}", text(&thing[*field]));
     }
 }

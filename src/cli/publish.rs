@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Global;
 use super::client::Client;
-use super::output::{print_json, text};
+use super::output::{print_json, say, text};
 use crate::event::Vendor;
 
 /// Publish an event.
@@ -93,12 +93,12 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let count = event["webhooks"].as_array().map_or(0, Vec::len);
-    println!("published {} {}: {count} deliveries", text(&event["event_type"]), text(&event["id"]));
+    say!("published {} {}: {count} deliveries", text(&event["event_type"]), text(&event["id"]));
     for warning in event["warnings"].as_array().into_iter().flatten() {
-        println!("warning: {} {}", text(&warning["pointer"]), text(&warning["reason"]));
+        say!("warning: {} {}", text(&warning["pointer"]), text(&warning["reason"]));
     }
     if count == 0 {
-        println!("no enabled subscriber wants it; add one with `scanhook subscribers add`");
+        say!("no enabled subscriber wants it; add one with `scanhook subscribers add`");
     }
     Ok(())
 }

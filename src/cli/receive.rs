@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use super::output::say;
 use super::{Global, stop_on_signals};
 use crate::app::bind;
 use crate::event::Vendor;
@@ -44,9 +45,9 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     let listener = bind(args.listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     if global.json {
-        println!("{}", json!({"url": url}));
+        say!("{}", json!({"url": url}));
     } else {
-        println!("receiving on {url}");
+        say!("receiving on {url}");
     }
     let settings =
         ReceiverSettings { vendor: args.vendor, secret: args.secret.map(Secret::new), answers: args.answers };
@@ -73,7 +74,7 @@ fn print(received: &Received, as_json: bool) {
             .collect();
         let verified = verdict.as_ref().map(Result::is_ok);
         let problem = verdict.as_ref().and_then(|verdict| verdict.as_ref().err());
-        println!(
+        say!(
             "{}",
             json!({
                 "number": number, "method": method.as_str(), "path": uri.to_string(), "headers": headers,
@@ -87,6 +88,6 @@ fn print(received: &Received, as_json: bool) {
         Some(Err(problem)) => format!("SIGNATURE WRONG: {problem}"),
         None => "signature not checked (no --secret)".to_owned(),
     };
-    println!("#{number} {method} {uri}: {signature}, answered {}", answer.as_u16());
-    println!("   {body}");
+    say!("#{number} {method} {uri}: {signature}, answered {}", answer.as_u16());
+    say!("   {body}");
 }

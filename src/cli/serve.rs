@@ -4,6 +4,7 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use super::output::say;
 use super::{Global, stop_on_signals};
 use crate::app::App;
 use crate::clock::Clock;
@@ -42,9 +43,9 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     let stop = stop_on_signals(&TaskTracker::new())?;
     let url = format!("http://{}", listener.local_addr()?);
     if global.json {
-        println!("{}", json!({"url": url, "database": database, "pid": std::process::id()}));
+        say!("{}", json!({"url": url, "database": database, "pid": std::process::id()}));
     } else {
-        println!("scanhook {} listens on {url} (try {url}/api/docs)", env!("CARGO_PKG_VERSION"));
+        say!("scanhook {} listens on {url} (try {url}/api/docs)", env!("CARGO_PKG_VERSION"));
     }
     info!(%url, %database, "listening on {url}, database {database}");
     app.run(listener, stop).await?;

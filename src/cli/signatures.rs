@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, json};
 
 use super::Global;
-use super::output::print_json;
+use super::output::{print_json, say};
 use crate::clock::Clock;
 use crate::event::Vendor;
 use crate::subscriber::Secret;
@@ -76,7 +76,7 @@ pub(super) fn sign(global: &Global, args: &Sign) -> anyhow::Result<()> {
         let headers: Map<_, _> = headers.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         print_json(&headers.into());
     } else {
-        headers.iter().for_each(|(name, value)| println!("{name}: {value}"));
+        headers.iter().for_each(|(name, value)| say!("{name}: {value}"));
     }
     Ok(())
 }
@@ -95,11 +95,11 @@ pub(super) fn verify(global: &Global, args: Verify) -> anyhow::Result<()> {
     if global.json {
         print_json(&json!(explanation));
     } else {
-        println!("{}", if explanation.valid { "valid" } else { "NOT valid" });
-        println!("signed    {} bytes: {}", explanation.signed_bytes, explanation.signed);
-        println!("expected  {}", explanation.expected);
-        println!("received  {}", explanation.received.as_deref().unwrap_or("-"));
-        explanation.diagnosis.iter().for_each(|reason| println!("because   {reason}"));
+        say!("{}", if explanation.valid { "valid" } else { "NOT valid" });
+        say!("signed    {} bytes: {}", explanation.signed_bytes, explanation.signed);
+        say!("expected  {}", explanation.expected);
+        say!("received  {}", explanation.received.as_deref().unwrap_or("-"));
+        explanation.diagnosis.iter().for_each(|reason| say!("because   {reason}"));
     }
     if explanation.valid { Ok(()) } else { bail!("the signature does not verify") }
 }

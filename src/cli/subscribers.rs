@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Global;
 use super::client::Client;
-use super::output::{print_fields, print_json, print_list, text};
+use super::output::{print_fields, print_json, print_list, say, text};
 use crate::event::Vendor;
 
 #[derive(Debug, clap::Subcommand)]
@@ -135,7 +135,7 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             } else {
                 print_fields(&created, &FIELDS[..4]);
                 if created["secret"].is_string() {
-                    println!("{:>16}  {} (shown this once)", "secret", text(&created["secret"]));
+                    say!("{:>16}  {} (shown this once)", "secret", text(&created["secret"]));
                 }
             }
         }
@@ -161,7 +161,7 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         }
         Command::Remove(Remove { id }) => {
             client.delete(&format!("/api/v1/subscribers/{id}")).await?;
-            if global.json { print_json(&json!({"removed": id})) } else { println!("removed {id}") }
+            if global.json { print_json(&json!({"removed": id})) } else { say!("removed {id}") }
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Global;
 use super::client::Client;
-use super::output::{print_json, text};
+use super::output::{print_json, say, text};
 use crate::event::Vendor;
 
 /// Publish the example of an event type, with overrides.
@@ -97,7 +97,7 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     } else {
         for event in items.iter().map(|item| &item["event"]).filter(|event| event.is_object()) {
             let count = event["webhooks"].as_array().map_or(0, Vec::len);
-            println!("published {} {}: {count} deliveries", text(&event["event_type"]), text(&event["id"]));
+            say!("published {} {}: {count} deliveries", text(&event["event_type"]), text(&event["id"]));
         }
     }
     if !refused.is_empty() {

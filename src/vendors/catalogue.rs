@@ -94,6 +94,13 @@ impl EventType {
         let problem = |error: jsonschema::ValidationError<'_>| {
             FieldProblem::new(format!("/content{}", error.instance_path()), error.to_string())
         };
-        validator.iter_errors(content).map(problem).collect()
+        let mut problems: Vec<FieldProblem> = Vec::new();
+        // A schema that refers to a definition may ask for the same thing twice.
+        for problem in validator.iter_errors(content).map(problem) {
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        problems
     }
 }

@@ -253,6 +253,8 @@ on_both_databases! {
         let pointers: Vec<_> = refused.body["errors"].as_array().expect("a list").iter().map(|error| text(&error["pointer"])).collect();
         assert!(pointers.contains(&"/content/id".to_owned()) && pointers.contains(&"/content/status".to_owned()), "{pointers:?}");
         assert!(pointers.len() > 2, "what is missing is told too: {pointers:?}");
+        let told: std::collections::HashSet<String> = refused.body["errors"].as_array().expect("a list").iter().map(Value::to_string).collect();
+        assert_eq!(told.len(), pointers.len(), "nothing is told twice");
         assert!(text(&refused.body["detail"]).contains("publish with `validation`: `off`"));
         let warned = service.post("/api/v1/events", event(json!("warn"))).await.expect(202);
         assert_eq!(warned["warnings"].as_array().map(Vec::len), Some(pointers.len()));

@@ -262,3 +262,16 @@ fn what_is_signed_by_hand_verifies_by_hand() {
         "`x` is not a header",
     );
 }
+
+#[test]
+fn a_reader_that_stops_reading_ends_the_program_quietly() {
+    for arguments in [&["event-types"][..], &["config", "--json"], &["config", "--defaults"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scanhook"));
+        let child = command.args(arguments).stdout(writer).stderr(Stdio::piped()).spawn().expect("scanhook runs");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+    }
+}
