@@ -120,7 +120,13 @@ impl Dispatcher {
     /// Runs once: a second call returns at once.
     pub async fn run(self: &Arc<Self>, stop: &CancellationToken) {
         let Some(handed_over) = self.lock_handed_over().take() else { return };
-        tokio::join!(self.run_claims(stop), self.run_renewals(stop), self.run_sends(handed_over, stop));
+        // Attempts that are under way at the end still need their leases.
+        let sent = CancellationToken::new();
+        let sends = async {
+            self.run_sends(handed_over, stop).await;
+            sent.cancel();
+        };
+        tokio::join!(self.run_claims(stop), self.run_renewals(&sent), sends);
     }
 
     /// Sends everything that is in hand or due, and waits for the answers: the number of attempts

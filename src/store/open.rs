@@ -20,7 +20,9 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 pub enum OpenError {
     #[error("database.url `{0}` is neither `sqlite:FILE`, `sqlite::memory:` nor `postgres://…`")]
     UnknownUrl(String),
-    #[error("cannot open the database {url}: {reason}; check database.url and that its server runs")]
+    #[error(
+        "cannot open the database {url}: {reason}; check database.url, and that its server runs or its file can be written"
+    )]
     Unreachable { url: String, reason: String },
     #[error(
         "the database {url} was written by a newer scanhook: it has migration {migration}, which this program lacks; use that version or another database"
