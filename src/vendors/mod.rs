@@ -68,14 +68,25 @@ pub trait Dialect: Sync {
     /// The request's body: the same bytes for every attempt.
     fn body(&self, event: &Event, options: &Options) -> String;
 
+    /// The headers that are the same on every request.
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)];
+
     /// The request's headers for one attempt, in the order and the spelling they are sent in.
+    /// Signed afresh each time, where the vendor signs and the subscriber has a secret.
     fn headers(
         &self,
         event: &Event,
         body: &[u8],
         secret: Option<&Secret>,
         sent_at: DateTime<Utc>,
-    ) -> Vec<(&'static str, String)>;
+    ) -> Vec<(&'static str, String)> {
+        let fixed = self.fixed_headers().iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let signed = self
+            .scheme()
+            .zip(secret)
+            .map(|(scheme, secret)| scheme.sign(&event.vendor_event_id, scheme.write_time(sent_at), body, secret));
+        fixed.chain(signed.into_iter().flatten()).collect()
+    }
 
     /// How the vendor signs; none if it does not.
     fn scheme(&self) -> Option<&'static Scheme>;

@@ -17,6 +17,7 @@ use scanhook::config::{Config, Seed, Validation};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -425,22 +426,13 @@ pub(crate) struct RawReceiver {
 
 impl RawReceiver {
     pub(crate) async fn sending(bytes: &'static [u8]) -> Self {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let got: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
         let kept = Arc::clone(&got);
         spawn(async move {
             while let Ok((mut connection, _)) = listener.accept().await {
-                let mut request = Vec::new();
-                // The head says how long the body is.
-                while !is_whole(&request) {
-                    let mut buffer = [0; 4096];
-                    match connection.read(&mut buffer).await {
-                        Ok(0) | Err(_) => break,
-                        Ok(count) => request.extend_from_slice(&buffer[..count]),
-                    }
-                }
+                let request = read_request(&mut connection).await;
                 lock(&kept).push(request);
                 // The sender may have gone away; that is part of what is tested.
                 let _ = connection.write_all(bytes).await;
@@ -452,6 +444,19 @@ impl RawReceiver {
     pub(crate) fn got(&self) -> Vec<Vec<u8>> {
         lock(&self.got).clone()
     }
+}
+
+/// Reads a request to its end, which its head tells, or as far as it comes.
+async fn read_request(connection: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut request = Vec::new();
+    while !is_whole(&request) {
+        let mut buffer = [0; 4096];
+        match connection.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => request.extend_from_slice(&buffer[..count]),
+        }
+    }
+    request
 }
 
 fn is_whole(request: &[u8]) -> bool {
@@ -467,7 +472,6 @@ fn is_whole(request: &[u8]) -> bool {
 
 /// A receiver with a self-signed certificate that answers 200: its URL, and the certificate in PEM.
 pub(crate) async fn self_signed_receiver() -> (String, String) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio_rustls::TlsAcceptor;
     use tokio_rustls::rustls::ServerConfig;
     use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
@@ -483,14 +487,7 @@ pub(crate) async fn self_signed_receiver() -> (String, String) {
         while let Ok((connection, _)) = listener.accept().await {
             // A sender that does not trust the certificate ends the handshake.
             let Ok(mut connection) = acceptor.accept(connection).await else { continue };
-            let mut request = Vec::new();
-            while !is_whole(&request) {
-                let mut buffer = [0; 4096];
-                match connection.read(&mut buffer).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(count) => request.extend_from_slice(&buffer[..count]),
-                }
-            }
+            read_request(&mut connection).await;
             // The test looks at what the sender says of the answer.
             let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         }

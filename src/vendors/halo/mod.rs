@@ -16,7 +16,7 @@ use super::catalogue::Catalogue;
 use super::signature::Scheme;
 use super::{Dialect, standard};
 use crate::event::Event;
-use crate::subscriber::{Options, Secret};
+use crate::subscriber::Options;
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(include_str!("catalogue.json")));
 
@@ -57,19 +57,8 @@ impl Dialect for Halo {
         format!("{standard}{comma}{own}")
     }
 
-    fn headers(
-        &self,
-        event: &Event,
-        body: &[u8],
-        secret: Option<&Secret>,
-        sent_at: DateTime<Utc>,
-    ) -> Vec<(&'static str, String)> {
-        let mut headers = vec![("Content-Type", "application/json".to_owned())];
-        if let Some(secret) = secret {
-            let scheme = &standard::SCHEME;
-            headers.extend(scheme.sign(&event.vendor_event_id, scheme.write_time(sent_at), body, secret));
-        }
-        headers
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("Content-Type", "application/json")]
     }
 
     fn scheme(&self) -> Option<&'static Scheme> {

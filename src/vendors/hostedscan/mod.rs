@@ -78,18 +78,8 @@ impl Dialect for Hostedscan {
         format!(r#"{{"id":"{vendor_event_id}","created_at":{created_at},"type":"{event_type}","data":{content}}}"#)
     }
 
-    fn headers(
-        &self,
-        _event: &Event,
-        body: &[u8],
-        secret: Option<&Secret>,
-        sent_at: DateTime<Utc>,
-    ) -> Vec<(&'static str, String)> {
-        let mut headers = vec![("Content-Type", "application/json".to_owned())];
-        if let Some(secret) = secret {
-            headers.extend(SCHEME.sign("", SCHEME.write_time(sent_at), body, secret));
-        }
-        headers
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("Content-Type", "application/json")]
     }
 
     fn scheme(&self) -> Option<&'static Scheme> {

@@ -20,7 +20,7 @@ use super::signature::Scheme;
 use crate::clock::format_time;
 use crate::delivery::{API_VERSION, Status};
 use crate::event::Event;
-use crate::subscriber::{Options, Secret, Subscriber};
+use crate::subscriber::{Options, Subscriber};
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(include_str!("catalogue.json")));
 const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
@@ -114,14 +114,8 @@ impl Dialect for Probely {
         )
     }
 
-    fn headers(
-        &self,
-        _event: &Event,
-        _body: &[u8],
-        _secret: Option<&Secret>,
-        _sent_at: DateTime<Utc>,
-    ) -> Vec<(&'static str, String)> {
-        vec![("Content-Type", "application/json".to_owned())]
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("Content-Type", "application/json")]
     }
 
     fn scheme(&self) -> Option<&'static Scheme> {

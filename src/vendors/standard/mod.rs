@@ -84,21 +84,8 @@ impl Dialect for Standard {
         format!(r#"{{"type":"{event_type}","timestamp":"{timestamp}","data":{content}}}"#)
     }
 
-    fn headers(
-        &self,
-        event: &Event,
-        body: &[u8],
-        secret: Option<&Secret>,
-        sent_at: DateTime<Utc>,
-    ) -> Vec<(&'static str, String)> {
-        let mut headers = vec![
-            ("content-type", "application/json".to_owned()),
-            ("user-agent", concat!("scanhook/", env!("CARGO_PKG_VERSION")).to_owned()),
-        ];
-        if let Some(secret) = secret {
-            headers.extend(SCHEME.sign(&event.vendor_event_id, SCHEME.write_time(sent_at), body, secret));
-        }
-        headers
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("content-type", "application/json"), ("user-agent", concat!("scanhook/", env!("CARGO_PKG_VERSION")))]
     }
 
     fn scheme(&self) -> Option<&'static Scheme> {
