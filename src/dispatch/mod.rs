@@ -295,7 +295,7 @@ impl Dispatcher {
         );
         let made = async {
             let Some(_under_way) = self.leases.start(&claimed, self.clock.now()) else {
-                debug!("the lease has lapsed; another process may have taken over");
+                debug!("the lease of {} has lapsed; another process may have taken over", claimed.id);
                 self.leases.let_go(claimed.id, claimed.lease);
                 return false;
             };
@@ -323,12 +323,14 @@ impl Dispatcher {
         }
         match self.recorder.submit(record).await {
             Ok(Ok(true)) => (),
-            Ok(Ok(false)) => warn!("attempt {number} was not recorded: its lease had lapsed"),
+            Ok(Ok(false)) => warn!("attempt {number} of {} was not recorded: its lease had lapsed", claimed.id),
             Ok(Err(failure)) => {
                 let failure = chain(&*failure);
-                error!(error = %failure, "attempt {number} was not recorded and will be made again: {failure}");
+                error!(error = %failure, "attempt {number} of {} was not recorded and will be made again: {failure}", claimed.id);
             }
-            Err(stopped) => error!("attempt {number} was not recorded and will be made again: {stopped}"),
+            Err(stopped) => {
+                error!("attempt {number} of {} was not recorded and will be made again: {stopped}", claimed.id)
+            }
         }
         // The claiming loop sleeps until what it knew of; tell it of anything earlier.
         if let Next::Rescheduled { at } = next
