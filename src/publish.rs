@@ -156,7 +156,9 @@ impl Publisher {
             check_text("/idempotency_key", key, LONGEST_KEY).map_err(|problem| Refused::Invalid(vec![problem]))?;
         }
         let now = self.clock.now();
-        let occurred_at = new.occurred_at.unwrap_or(now);
+        // Both databases keep microseconds and no leap seconds; every attempt must send what is stored.
+        let whole = |time: DateTime<Utc>| DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time);
+        let occurred_at = new.occurred_at.map_or(now, whole);
         let sequence = self.chance.next_in_sequence("event", account_id);
         let id = EventId::generate(now, sequence, &mut self.chance.stream("event", format!("{account_id}/{sequence}")));
         let event = Event {
@@ -172,7 +174,7 @@ impl Publisher {
             created_at: now,
             at_publish: None,
         };
-        Ok(Ready { event, deliver_at: new.deliver_at.unwrap_or(now).max(now), warnings })
+        Ok(Ready { event, deliver_at: new.deliver_at.map_or(now, whole).max(now), warnings })
     }
 }
 

@@ -13,7 +13,8 @@ pub fn start(settings: &Log) {
     // The level was checked with the settings.
     let filter = EnvFilter::try_new(&settings.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let lines = lines.with_ansi(std::io::stderr().is_terminal());
+    // A log that cannot be written must not stop deliveries: reporting that would panic.
+    let lines = lines.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false);
     let started = match settings.format {
         LogFormat::Text => lines.compact().try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

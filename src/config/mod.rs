@@ -241,6 +241,10 @@ impl Config {
             let holds = (Duration::from_millis(10)..=day).contains(&duration);
             require(holds, &format!("{key}: must be from 10ms to 1day"));
         }
+        // Renewals must keep up with commits.
+        require(self.dispatch.lease >= Duration::from_millis(300), "dispatch.lease: must be at least 300ms");
+        let month = Duration::from_secs(30 * 86_400);
+        require(self.dispatch.retry_after_limit <= month, "dispatch.retry_after_limit: must be at most 30days");
         require((0.0..=1.0).contains(&self.dispatch.jitter), "dispatch.jitter: must be from 0 to 1");
         let keyless = self.auth.mode == AuthMode::Keys && self.auth.default_key.is_empty();
         require(!keyless, "auth.default_key: must be set when auth.mode is \"keys\"");
