@@ -9,7 +9,6 @@ use chrono::{DateTime, Utc};
 
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
-use crate::subscriber::Subscriber;
 
 /// The version of the webhook format, as Probely's `webhooks[]` names it. There is only one.
 pub const API_VERSION: &str = "v1";
@@ -121,7 +120,8 @@ pub struct Claimed {
     /// Attempts made before the schedule (re)started: a redelivery starts it anew.
     pub schedule_start: u32,
     pub event: Arc<Event>,
-    pub subscriber: Arc<Subscriber>,
+    /// Only its id: the subscriber is read anew for each attempt, since it may have changed.
+    pub subscriber_id: SubscriberId,
 }
 
 /// One HTTP request of a delivery, and its outcome.

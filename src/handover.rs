@@ -116,7 +116,7 @@ impl Handover {
     /// know beforehand whose deliveries are due.
     pub fn put_claimed(&self, claimed: Vec<Claimed>) {
         for claimed in claimed {
-            let place = self.place(&mut self.places.lock(), claimed.subscriber.id);
+            let place = self.place(&mut self.places.lock(), claimed.subscriber_id);
             self.put(InHand { claimed, place });
         }
     }

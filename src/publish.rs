@@ -3,7 +3,6 @@
 //! Invariant: the answer comes only after the event and its deliveries are committed together.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -220,10 +219,13 @@ fn violations(dialect: &dyn Dialect, event_type: &str, content: &str) -> Vec<Fie
 }
 
 /// Makes the deliveries an event owes: one for each subscriber that wants it.
-fn fan_out<'s>(event: &Event, subscribers: &'s [Arc<Subscriber>]) -> impl Iterator<Item = &'s Arc<Subscriber>> {
+fn fan_out<'s>(event: &Event, subscribers: &[&'s Subscriber]) -> impl Iterator<Item = &'s Subscriber> {
     let options_allow = |subscriber: &Subscriber| dialect(event.vendor).wants(event, &subscriber.options);
-    subscribers.iter().filter(move |subscriber| subscriber.wants(event) && options_allow(subscriber))
+    subscribers.iter().copied().filter(move |subscriber| subscriber.wants(event) && options_allow(subscriber))
 }
+
+/// What goes with an event once it is stored: its deliveries that are handed over, and warnings.
+type Rest = (Vec<InHand>, Vec<FieldProblem>);
 
 /// The task behind the publisher.
 struct Writer {
@@ -251,28 +253,11 @@ impl Writer {
 
     /// Stores a batch in one transaction and hands over what is due.
     async fn write(&self, batch: Vec<Ready>) -> Result<Vec<Result<Published, Refused>>, store::Error> {
-        let mut subscribers: HashMap<AccountId, Vec<Arc<Subscriber>>> = HashMap::new();
-        for Ready { event, .. } in &batch {
-            if let Entry::Vacant(unknown) = subscribers.entry(event.account_id) {
-                let enabled = self.store.enabled_subscribers(event.account_id).await?;
-                unknown.insert(enabled.into_iter().map(Arc::new).collect());
-            }
-        }
-        let now = self.clock.now();
-        let mut publications = Vec::with_capacity(batch.len());
-        let mut handed_over: Vec<Vec<InHand>> = Vec::with_capacity(batch.len());
-        let mut warnings = Vec::with_capacity(batch.len());
-        for ready in batch {
-            let of_account = &subscribers[&ready.event.account_id];
-            let (publication, in_hand) = self.publication(ready.event, ready.deliver_at, of_account, now);
-            publications.push(publication);
-            handed_over.push(in_hand);
-            warnings.push(ready.warnings);
-        }
-        let inserted = self.store.insert_events(&publications).await?;
-        let mut answers = Vec::with_capacity(inserted.len());
-        let stored = publications.into_iter().zip(handed_over).zip(warnings).zip(inserted);
-        for (((publication, in_hand), warnings), inserted) in stored {
+        let accounts: Vec<AccountId> = batch.iter().map(|ready| ready.event.account_id).collect();
+        let plan = |subscribers: Vec<Subscriber>| self.plan(batch, &subscribers);
+        let (stored, rest) = self.store.insert_events(accounts, plan).await?;
+        let mut answers = Vec::with_capacity(stored.len());
+        for ((publication, inserted), (in_hand, warnings)) in stored.into_iter().zip(rest) {
             let answer = match inserted {
                 Inserted::Stored => {
                     // What found no place, or is due later, is for the claims to find.
@@ -290,17 +275,32 @@ impl Writer {
         Ok(answers)
     }
 
+    /// What a batch stores, and what goes with each event once it is stored: the deliveries to
+    /// hand over, and the warnings.
+    fn plan(&self, batch: Vec<Ready>, subscribers: &[Subscriber]) -> (Vec<Publication>, Vec<Rest>) {
+        let mut by_account: HashMap<AccountId, Vec<&Subscriber>> = HashMap::new();
+        for subscriber in subscribers {
+            by_account.entry(subscriber.account_id).or_default().push(subscriber);
+        }
+        let now = self.clock.now();
+        let plan_one = |Ready { event, deliver_at, warnings }| {
+            let of_account = by_account.get(&event.account_id).map(Vec::as_slice).unwrap_or_default();
+            let (publication, in_hand) = self.publication(event, deliver_at, of_account, now);
+            (publication, (in_hand, warnings))
+        };
+        batch.into_iter().map(plan_one).unzip()
+    }
+
     /// One event with its deliveries, leased where they are due and there is a place in hand.
     fn publication(
         &self,
         mut event: Event,
         deliver_at: DateTime<Utc>,
-        subscribers: &[Arc<Subscriber>],
+        subscribers: &[&Subscriber],
         now: DateTime<Utc>,
     ) -> (Publication, Vec<InHand>) {
-        let wanting: Vec<&Arc<Subscriber>> = fan_out(&event, subscribers).collect();
-        let seen: Vec<&Subscriber> = wanting.iter().map(|subscriber| &***subscriber).collect();
-        event.at_publish = dialect(event.vendor).at_publish(&seen, deliver_at);
+        let wanting: Vec<&Subscriber> = fan_out(&event, subscribers).collect();
+        event.at_publish = dialect(event.vendor).at_publish(&wanting, deliver_at);
         let event = Arc::new(event);
         let mut deliveries = Vec::new();
         let mut handed_over = Vec::new();
@@ -310,8 +310,8 @@ impl Writer {
             let place = if deliver_at <= now { self.handover.try_place(subscriber.id) } else { None };
             let lease = place.is_some().then(|| self.handover.new_lease(now));
             if let (Some(place), Some((lease, lease_until))) = (place, lease) {
-                let (event, subscriber) = (Arc::clone(&event), Arc::clone(subscriber));
-                let claimed = Claimed { id, lease, lease_until, attempt: 1, schedule_start: 0, event, subscriber };
+                let (event, subscriber_id) = (Arc::clone(&event), subscriber.id);
+                let claimed = Claimed { id, lease, lease_until, attempt: 1, schedule_start: 0, event, subscriber_id };
                 handed_over.push(InHand { claimed, place });
             }
             deliveries.push(NewDelivery { id, subscriber_id: subscriber.id, next_try: deliver_at, lease });

@@ -23,9 +23,9 @@ pub(super) struct Attempter {
 }
 
 impl Attempter {
-    /// Makes one attempt and decides what follows it.
-    pub(super) async fn make(&self, claimed: &Claimed) -> Record {
-        let Claimed { event, subscriber, .. } = claimed;
+    /// Makes one attempt, to the subscriber as it is now, and decides what follows it.
+    pub(super) async fn make(&self, claimed: &Claimed, subscriber: &Subscriber) -> Record {
+        let event = &claimed.event;
         let dialect = dialect(event.vendor);
         let body = dialect.body(event, &subscriber.options);
         let started_at = self.clock.now();
@@ -42,7 +42,7 @@ impl Attempter {
         let answer = self.sender.send(outgoing).await;
         let finished_at = self.clock.now();
         let (outcome, response) = self.judge(answer, finished_at);
-        let next = self.decide(claimed, &outcome, finished_at);
+        let next = self.decide(claimed, subscriber, &outcome, finished_at);
         let disable = matches!(outcome, Outcome::Rejected { status: 410, .. })
             .then(|| format!("it answered 410 Gone to delivery {}", claimed.id));
         let attempt = Attempt {
@@ -81,8 +81,8 @@ impl Attempter {
         }
     }
 
-    fn decide(&self, claimed: &Claimed, outcome: &Outcome, now: DateTime<Utc>) -> Next {
-        let own = claimed.subscriber.retry_schedule.as_ref();
+    fn decide(&self, claimed: &Claimed, subscriber: &Subscriber, outcome: &Outcome, now: DateTime<Utc>) -> Next {
+        let own = subscriber.retry_schedule.as_ref();
         let schedule = own.unwrap_or(&self.vendors.of(claimed.event.vendor).retry_schedule);
         let tries = claimed.attempt - claimed.schedule_start;
         next(outcome, tries, &schedule.waits(), self.stretch(claimed), now)

@@ -33,7 +33,7 @@ impl Lanes {
 
     /// Puts a delivery in its subscriber's lane.
     pub(super) fn push(&mut self, in_hand: InHand) {
-        let id = in_hand.claimed.subscriber.id;
+        let id = in_hand.claimed.subscriber_id;
         let lane = self.lanes.entry(id).or_default();
         let is_retry = in_hand.claimed.attempt > 1;
         if is_retry {
@@ -90,7 +90,6 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -102,29 +101,11 @@ mod tests {
     use crate::handover::Handover;
     use crate::id::{AccountId, DeliveryId, EventId};
     use crate::random::Chance;
-    use crate::subscriber::{Options, Subscriber};
 
     /// A delivery to the subscriber of this number; its lease says which it is.
     fn in_hand(handover: &Handover, to: u64, lease: i64, attempt: u32) -> InHand {
         let epoch = DateTime::UNIX_EPOCH;
         let mut rng = Chance::from_seed(to).stream("id", lease);
-        let subscriber = Subscriber {
-            id: subscriber_id(to),
-            account_id: AccountId::DEFAULT,
-            vendor: Vendor::Standard,
-            url: "http://127.0.0.1:9/".parse().expect("a URL"),
-            event_types: Vec::new(),
-            secret: None,
-            retry_schedule: None,
-            timeout: None,
-            headers: BTreeMap::new(),
-            options: Options::default(),
-            vendor_id: None,
-            enabled: true,
-            disabled_reason: None,
-            created_at: epoch,
-            deleted_at: None,
-        };
         let event = Event {
             id: EventId::generate(epoch, 0, &mut rng),
             account_id: AccountId::DEFAULT,
@@ -145,7 +126,7 @@ mod tests {
             attempt,
             schedule_start: 0,
             event: Arc::new(event),
-            subscriber: Arc::new(subscriber),
+            subscriber_id: subscriber_id(to),
         };
         InHand { claimed, place: handover.try_place(subscriber_id(to)).expect("a place") }
     }

@@ -9,26 +9,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, info_span, warn};
 
 mod attempt;
 mod lanes;
 mod leases;
+mod recorder;
 mod sender;
 mod spelling;
 
-use crate::batch::Batcher;
+use crate::batch::{Batcher, Stopped};
 use crate::clock::Clock;
 use crate::config::{Dispatch, Vendors};
-use crate::delivery::{Attempt, Claimed, Next, Outcome};
+use crate::delivery::{Claimed, Next};
 use crate::handover::{Handover, InHand};
 use crate::id::SubscriberId;
 use crate::random::Chance;
-use crate::store::{Error, Record, Store};
+use crate::store::{Error, Store};
+use crate::subscriber::Subscriber;
 
 use attempt::Attempter;
 use lanes::Lanes;
 use leases::Leases;
+use recorder::Recorder;
 use sender::Sender;
 
 /// The most deliveries that one claim takes.
@@ -42,12 +45,17 @@ pub struct Dispatcher {
     handed_over: Mutex<Option<mpsc::UnboundedReceiver<InHand>>>,
     leases: Leases,
     attempter: Attempter,
-    recorder: Batcher<Record, Result<bool, Arc<Error>>>,
+    recorder: Recorder,
+    /// Reads subscribers as they are now; none where there is no such row.
+    subscribers: Batcher<SubscriberId, CurrentSubscriber>,
     clock: Clock,
     settings: Dispatch,
     /// When the claiming loop looks next by itself, in microseconds.
     claims_at: AtomicI64,
 }
+
+/// A subscriber as it is now, if its row is there and can be read.
+type CurrentSubscriber = Result<Option<Arc<Subscriber>>, Arc<Error>>;
 
 /// What a claim leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,16 +94,11 @@ impl Dispatcher {
     pub fn new(parts: Parts, tracker: &TaskTracker, stop: CancellationToken) -> anyhow::Result<Self> {
         let sender = Sender::new(&parts.settings)?;
         let store = parts.store.clone();
-        let recorder = Batcher::start(tracker, stop, move |records: Vec<Record>| {
+        let subscribers = Batcher::start(tracker, stop.clone(), move |ids: Vec<SubscriberId>| {
             let store = store.clone();
-            async move {
-                match store.record_attempts(&records).await {
-                    Ok(ours) => ours.into_iter().map(Ok).collect(),
-                    // One record that the database cannot take must not lose the others.
-                    Err(_) => record_singly(&store, &records).await,
-                }
-            }
+            async move { read_subscribers(&store, &ids).await }
         });
+        let recorder = Recorder::start(parts.store.clone(), tracker, stop);
         let attempter = Attempter {
             sender,
             clock: parts.clock.clone(),
@@ -110,6 +113,7 @@ impl Dispatcher {
             leases: Leases::default(),
             attempter,
             recorder,
+            subscribers,
             clock: parts.clock,
             settings: parts.settings,
             claims_at: AtomicI64::new(i64::MAX),
@@ -223,7 +227,7 @@ impl Dispatcher {
         while !stop.is_cancelled() {
             while let Some(in_hand) = lanes.start_next() {
                 let dispatcher = Arc::clone(self);
-                let finished = Finished(report.clone(), in_hand.claimed.subscriber.id);
+                let finished = Finished(report.clone(), in_hand.claimed.subscriber_id);
                 under_way.spawn(async move {
                     dispatcher.deliver(in_hand).await;
                     drop(finished);
@@ -244,9 +248,8 @@ impl Dispatcher {
         while let Ok(in_hand) = handed_over.try_recv() {
             waiting.push(in_hand);
         }
-        for in_hand in waiting {
-            self.give_back(&in_hand.claimed).await;
-        }
+        let waiting: Vec<Claimed> = waiting.into_iter().map(|in_hand| in_hand.claimed).collect();
+        self.give_back(&waiting).await;
         under_way.close();
         under_way.wait().await;
     }
@@ -276,12 +279,13 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Gives a lease back without an attempt.
-    async fn give_back(&self, claimed: &Claimed) {
+    /// Gives leases back without an attempt.
+    async fn give_back(&self, claimed: &[Claimed]) {
         if let Err(error) = self.store.release(claimed).await {
-            warn!(delivery.id = %claimed.id, error = %chain(&error), "a lease was not given back and will lapse");
+            let count = claimed.len();
+            warn!(error = %chain(&error), "{count} leases were not given back and will lapse: {}", chain(&error));
         }
-        self.leases.let_go(claimed.id, claimed.lease);
+        claimed.iter().for_each(|claimed| self.leases.let_go(claimed.id, claimed.lease));
     }
 
     /// Makes one attempt, unless the delivery is no longer ours to make: whether it did.
@@ -291,7 +295,7 @@ impl Dispatcher {
             "delivery",
             delivery.id = %claimed.id,
             event.id = %claimed.event.id,
-            subscriber.id = %claimed.subscriber.id
+            subscriber.id = %claimed.subscriber_id
         );
         let made = async {
             let Some(_under_way) = self.leases.start(&claimed, self.clock.now()) else {
@@ -299,12 +303,28 @@ impl Dispatcher {
                 self.leases.let_go(claimed.id, claimed.lease);
                 return false;
             };
-            if !claimed.subscriber.enabled || claimed.subscriber.deleted_at.is_some() {
-                self.give_back(&claimed).await;
+            let subscriber = match self.subscribers.submit(claimed.subscriber_id).await {
+                Ok(Ok(subscriber)) => subscriber,
+                // Not given back: it would be claimed again at once, and fail again.
+                Ok(Err(failure)) => {
+                    error!("{} is not attempted before its lease lapses: {}", claimed.id, chain(&*failure));
+                    return false;
+                }
+                Err(Stopped) => return false,
+            };
+            let Some(subscriber) = subscriber.filter(|now| now.enabled && now.deleted_at.is_none()) else {
+                self.give_back(std::slice::from_ref(&claimed)).await;
                 return false;
+            };
+            let record = self.attempter.make(&claimed, &subscriber).await;
+            let next = record.next;
+            self.recorder.record(&claimed, record).await;
+            // The claiming loop sleeps until what it knew of; tell it of anything earlier.
+            if let Next::Rescheduled { at } = next
+                && at.timestamp_micros() < self.claims_at.load(Ordering::Acquire)
+            {
+                self.handover.wake();
             }
-            let record = self.attempter.make(&claimed).await;
-            self.record(&claimed, record).await;
             true
         };
         let made = made.instrument(span).await;
@@ -312,57 +332,16 @@ impl Dispatcher {
         made
     }
 
-    /// Records an attempt. If the database cannot take it, the lease lapses and it is made again.
-    async fn record(&self, claimed: &Claimed, record: Record) {
-        let Attempt { number, ref outcome, duration, .. } = record.attempt;
-        let what = describe(outcome);
-        let (duration_ms, next) = (duration.as_millis() as u64, record.next);
-        info!(attempt.number = number, outcome = %what, duration_ms, next = ?next, "attempt {number} of {}: {what}", claimed.id);
-        if let Some(reason) = &record.disable {
-            warn!("subscriber {} is disabled: {reason}", record.subscriber_id);
-        }
-        match self.recorder.submit(record).await {
-            Ok(Ok(true)) => (),
-            Ok(Ok(false)) => warn!("attempt {number} of {} was not recorded: its lease had lapsed", claimed.id),
-            Ok(Err(failure)) => {
-                let failure = chain(&*failure);
-                error!(error = %failure, "attempt {number} of {} was not recorded and will be made again: {failure}", claimed.id);
-            }
-            Err(stopped) => {
-                error!("attempt {number} of {} was not recorded and will be made again: {stopped}", claimed.id)
-            }
-        }
-        // The claiming loop sleeps until what it knew of; tell it of anything earlier.
-        if let Next::Rescheduled { at } = next
-            && at.timestamp_micros() < self.claims_at.load(Ordering::Acquire)
-        {
-            self.handover.wake();
-        }
-    }
-
     fn lock_handed_over(&self) -> MutexGuard<'_, Option<mpsc::UnboundedReceiver<InHand>>> {
         self.handed_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Records one by one what could not be recorded together, each with a second chance.
-async fn record_singly(store: &Store, records: &[Record]) -> Vec<Result<bool, Arc<Error>>> {
-    let mut answers = Vec::with_capacity(records.len());
-    for record in records {
-        let one = std::slice::from_ref(record);
-        let answer = match store.record_attempts(one).await {
-            Ok(ours) => Ok(ours),
-            Err(_) => store.record_attempts(one).await,
-        };
-        answers.push(answer.map(|ours| ours == [true]).map_err(Arc::new));
-    }
-    answers
-}
-
-fn describe(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Accepted { status } | Outcome::Rejected { status, .. } => format!("{} {status}", outcome.as_str()),
-        Outcome::Unreachable { error, detail } => format!("unreachable ({error}): {detail}"),
+/// Reads subscribers for attempts that are about to be made, an answer for each.
+async fn read_subscribers(store: &Store, ids: &[SubscriberId]) -> Vec<CurrentSubscriber> {
+    match store.subscribers_by_id(ids).await {
+        Ok(found) => ids.iter().map(|id| found.get(id).cloned().unwrap_or(Ok(None))).collect(),
+        Err(failure) => vec![Err(Arc::new(failure)); ids.len()],
     }
 }
 

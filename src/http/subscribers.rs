@@ -293,9 +293,7 @@ async fn change(
     IdOf(id): IdOf<SubscriberId>,
     JsonBody(patch): JsonBody<SubscriberPatch>,
 ) -> Result<Json<SubscriberView>, Problem> {
-    let mut subscriber = api.store.subscriber(account_id, id).await?;
-    apply(&mut subscriber, patch)?;
-    api.store.update_subscriber(&subscriber).await?;
+    let subscriber = api.store.change_subscriber(account_id, id, |subscriber| apply(subscriber, patch)).await??;
     api.handover.wake();
     Ok(Json(subscriber.into()))
 }

@@ -7,14 +7,10 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::events::Row as EventRow;
-use super::subscribers::Row as SubscriberRow;
-use super::{
-    Error, Pools, Store, event_columns, micros, read, runs, subscriber_columns, time, to_json, undecodable, word, write,
-};
+use super::{Error, Store, event_columns, in_list, micros, read, runs, time, to_json, undecodable, word, write};
 use crate::delivery::{Attempt, AttemptError, Claimed, Next, Status, attempts_made};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
-use crate::subscriber::Subscriber;
 
 /// An attempt that was made, and what follows it.
 #[derive(Debug)]
@@ -61,11 +57,8 @@ impl Store {
         limit: usize,
         except: &[SubscriberId],
     ) -> Result<Vec<Claimed>, Error> {
-        // On Postgres other processes claim at the same time; SQLite has one writer.
-        let lock = match self.pools {
-            Pools::Postgres(_) => " for update skip locked",
-            Pools::Sqlite { .. } => "",
-        };
+        // Other processes claim at the same time.
+        let lock = self.pools.and_hold(" for update skip locked");
         let rows = write!(self, |tx| {
             let mut claim = QueryBuilder::<Db>::new("update delivery set lease_holder = ");
             claim.push_bind(lease).push(", due_at = ").push_bind(micros(lease_until));
@@ -85,7 +78,7 @@ impl Store {
         self.complete(rows, lease, lease_until).await
     }
 
-    /// Adds to claimed rows what an attempt needs: the events and the subscribers.
+    /// Adds their events to claimed rows.
     async fn complete(
         &self,
         rows: Vec<ClaimedRow>,
@@ -95,39 +88,24 @@ impl Store {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let event_ids: HashSet<EventId> = rows.iter().map(|row| row.event_id).collect();
-        let subscriber_ids: HashSet<SubscriberId> = rows.iter().map(|row| row.subscriber_id).collect();
-        let (events, subscribers) = read!(self, |db| {
+        let event_ids = in_list(rows.iter().map(|row| row.event_id));
+        let events = read!(self, |db| {
             let mut select = QueryBuilder::<Db>::new(concat!("select ", event_columns!(), " from event where id in ("));
             let mut ids = select.separated(", ");
             event_ids.iter().for_each(|id| {
                 ids.push_bind(*id);
             });
             select.push(")");
-            let events = select.build_query_as::<EventRow>().fetch_all(db).await?;
-            let mut select =
-                QueryBuilder::<Db>::new(concat!("select ", subscriber_columns!(), " from subscriber where id in ("));
-            let mut ids = select.separated(", ");
-            subscriber_ids.iter().for_each(|id| {
-                ids.push_bind(*id);
-            });
-            select.push(")");
-            (events, select.build_query_as::<SubscriberRow>().fetch_all(db).await?)
+            select.build_query_as::<EventRow>().fetch_all(db).await?
         });
         let mut found_events: HashMap<EventId, Arc<Event>> = HashMap::new();
         for row in events {
             let event = Event::try_from(row)?;
             found_events.insert(event.id, Arc::new(event));
         }
-        let mut found_subscribers: HashMap<SubscriberId, Arc<Subscriber>> = HashMap::new();
-        for row in subscribers {
-            let subscriber = Subscriber::try_from(row)?;
-            found_subscribers.insert(subscriber.id, Arc::new(subscriber));
-        }
         let claimed = |row: ClaimedRow| {
             let retries = u32::try_from(row.retries).map_err(undecodable)?;
             let event = found_events.get(&row.event_id).ok_or(sqlx::Error::RowNotFound)?;
-            let subscriber = found_subscribers.get(&row.subscriber_id).ok_or(sqlx::Error::RowNotFound)?;
             Ok(Claimed {
                 id: row.id,
                 lease,
@@ -135,7 +113,7 @@ impl Store {
                 attempt: attempts_made(word(&row.status)?, retries) + 1,
                 schedule_start: u32::try_from(row.schedule_start).map_err(undecodable)?,
                 event: Arc::clone(event),
-                subscriber: Arc::clone(subscriber),
+                subscriber_id: row.subscriber_id,
             })
         };
         rows.into_iter().map(claimed).collect::<Result<_, sqlx::Error>>().map_err(Error::from)
@@ -155,9 +133,23 @@ impl Store {
     /// Records attempts and moves their deliveries on, in one transaction.
     ///
     /// Only what is still leased to the attempt's claim is recorded; the answer says for each
-    /// whether it was.
+    /// whether it was. What would be attempted again waits if its subscriber has been disabled
+    /// meanwhile, and fails if it has been deleted.
     pub async fn record_attempts(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
+        let subscriber_ids = in_list(records.iter().map(|record| record.subscriber_id));
+        // Taking the stronger lock later, from a weaker one, could meet another process doing so.
+        let disables = records.iter().any(|record| record.disable.is_some());
+        let lock = self.pools.and_hold(if disables { " for update" } else { " for share" });
         let ours = write!(self, |tx| {
+            if !lock.is_empty() {
+                let mut hold = QueryBuilder::<Db>::new("select id from subscriber where id in (");
+                let mut ids = hold.separated(", ");
+                subscriber_ids.iter().for_each(|id| {
+                    ids.push_bind(*id);
+                });
+                hold.push(") order by id").push(lock);
+                hold.build().execute(&mut *tx).await?;
+            }
             let mut ours: HashSet<DeliveryId> = HashSet::new();
             for run in runs(records) {
                 let mut update =
@@ -172,9 +164,14 @@ impl Store {
                         .push_bind(at);
                 });
                 update.push(
-                    ") update delivery set status = made.status, retries = made.retries,
-                        next_try = coalesce(made.next_try, delivery.next_try), due_at = made.due_at, lease_holder = null
-                     from made where delivery.id = made.id and delivery.lease_holder = made.lease
+                    ") update delivery set retries = made.retries, lease_holder = null,
+                        status = case when made.due_at is not null and subscriber.deleted_at is not null then 'failed'
+                            else made.status end,
+                        next_try = coalesce(made.next_try, delivery.next_try),
+                        due_at = case when subscriber.enabled then made.due_at end
+                     from made, subscriber
+                     where delivery.id = made.id and delivery.lease_holder = made.lease
+                         and subscriber.id = delivery.subscriber_id
                      returning delivery.id",
                 );
                 ours.extend(update.build_query_scalar::<DeliveryId>().fetch_all(&mut *tx).await?);
@@ -207,13 +204,20 @@ impl Store {
                 insert.build().execute(&mut *tx).await?;
             }
             for record in recorded.iter().filter(|record| record.disable.is_some()) {
-                sqlx::query::<Db>(
-                    "update subscriber set enabled = false, disabled_reason = $2 where id = $1 and enabled",
+                // The subscriber may have moved on from the URL that answered so.
+                let disabled = sqlx::query::<Db>(
+                    "update subscriber set enabled = false, disabled_reason = $2
+                     where id = $1 and enabled and url = $3",
                 )
                 .bind(record.subscriber_id)
                 .bind(record.disable.as_deref())
+                .bind(&record.attempt.url)
                 .execute(&mut *tx)
-                .await?;
+                .await?
+                .rows_affected();
+                if disabled == 0 {
+                    continue;
+                }
                 sqlx::query::<Db>(
                     "update delivery set due_at = null
                      where subscriber_id = $1 and due_at is not null and lease_holder is null",
@@ -250,21 +254,28 @@ impl Store {
         }))
     }
 
-    /// Gives a lease back without an attempt: the delivery is due again at its next try, waits for
+    /// Gives leases back without an attempt: each delivery is due again at its next try, waits for
     /// its subscriber to be enabled, or fails because the subscriber was deleted.
-    pub async fn release(&self, claimed: &Claimed) -> Result<(), Error> {
+    pub async fn release(&self, claimed: &[Claimed]) -> Result<(), Error> {
+        if claimed.is_empty() {
+            return Ok(());
+        }
         write!(self, |tx| {
-            sqlx::query::<Db>(
-                "update delivery set lease_holder = null,
-                    status = case when subscriber.deleted_at is null then status else 'failed' end,
-                    due_at = case when subscriber.enabled then next_try else null end
-                 from subscriber
-                 where subscriber.id = delivery.subscriber_id and delivery.id = $1 and lease_holder = $2",
-            )
-            .bind(claimed.id)
-            .bind(claimed.lease)
-            .execute(&mut *tx)
-            .await?;
+            for run in runs(claimed) {
+                let mut update = QueryBuilder::<Db>::new("with held (id, lease) as (");
+                update.push_values(run, |mut row, claimed| {
+                    row.push_bind(claimed.id).push_bind(claimed.lease);
+                });
+                update.push(
+                    ") update delivery set lease_holder = null,
+                        status = case when subscriber.deleted_at is null then status else 'failed' end,
+                        due_at = case when subscriber.enabled then next_try end
+                     from held, subscriber
+                     where delivery.id = held.id and delivery.lease_holder = held.lease
+                         and subscriber.id = delivery.subscriber_id",
+                );
+                update.build().execute(&mut *tx).await?;
+            }
         });
         Ok(())
     }

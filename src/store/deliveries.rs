@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
 
 use super::lists::ListedRow;
 use super::{Error, ListedDelivery, Store, json, micros, read, time, undecodable, word, write};
@@ -86,16 +87,15 @@ impl Store {
         id: DeliveryId,
         now: DateTime<Utc>,
     ) -> Result<Redelivered, Error> {
+        let lock = self.pools.and_hold(" for share of subscriber");
         let found = write!(self, |tx| {
-            let found = sqlx::query_as::<Db, (bool, bool)>(
+            let mut select = QueryBuilder::<Db>::new(
                 "select lease_holder is not null, enabled
                  from delivery join subscriber on subscriber.id = subscriber_id
-                 where delivery.account_id = $1 and delivery.id = $2",
-            )
-            .bind(account_id)
-            .bind(id)
-            .fetch_optional(&mut *tx)
-            .await?;
+                 where delivery.account_id = ",
+            );
+            select.push_bind(account_id).push(" and delivery.id = ").push_bind(id).push(lock);
+            let found = select.build_query_as::<(bool, bool)>().fetch_optional(&mut *tx).await?;
             if found == Some((false, true)) {
                 // A delivery that failed before its first attempt is scheduled again.
                 sqlx::query::<Db>(

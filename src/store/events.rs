@@ -6,10 +6,14 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
-use super::{Error, Store, event_columns, micros, read, runs, time, undecodable, word, write};
+use super::subscribers::{Row as SubscriberRow, all};
+use super::{
+    Error, Store, event_columns, in_list, micros, read, runs, subscriber_columns, time, undecodable, word, write,
+};
 use crate::delivery::{API_VERSION, Delivery, Status};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
+use crate::subscriber::Subscriber;
 
 /// An event to store, with the deliveries it makes.
 #[derive(Debug)]
@@ -113,12 +117,31 @@ impl TryFrom<DeliveryRow> for Delivery {
 impl Store {
     /// Stores events and their deliveries in one transaction. The answers are in the same order.
     ///
+    /// `plan` is given the enabled subscribers of these accounts, oldest first, as they are until
+    /// the transaction ends, and says what to store; the answer has its second part as it is.
     /// An event whose idempotency key is known, from before or from earlier in the same call,
     /// stores nothing.
-    pub async fn insert_events(&self, publications: &[Publication]) -> Result<Vec<Inserted>, Error> {
-        let stored = write!(self, |tx| {
+    pub async fn insert_events<T: Send>(
+        &self,
+        accounts: impl IntoIterator<Item = AccountId>,
+        plan: impl FnOnce(Vec<Subscriber>) -> (Vec<Publication>, T) + Send,
+    ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
+        let accounts = in_list(accounts);
+        let lock = self.pools.and_hold(" for share");
+        let (publications, rest, stored) = write!(self, |tx| {
+            let mut select = QueryBuilder::<Db>::new(concat!(
+                "select ",
+                subscriber_columns!(),
+                " from subscriber where deleted_at is null and enabled and account_id in ("
+            ));
+            let mut ids = select.separated(", ");
+            accounts.iter().for_each(|id| {
+                ids.push_bind(*id);
+            });
+            select.push(") order by id").push(lock);
+            let (publications, rest) = plan(all(select.build_query_as::<SubscriberRow>().fetch_all(&mut *tx).await?)?);
             let mut stored: HashSet<EventId> = HashSet::new();
-            for run in runs(publications) {
+            for run in runs(&publications) {
                 let mut insert = QueryBuilder::<Db>::new(
                     "insert into event (id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type,
                         content, idempotency_key, created_at, at_publish) ",
@@ -166,21 +189,23 @@ impl Store {
                 });
                 insert.build().execute(&mut *tx).await?;
             }
-            stored
+            (publications, rest, stored)
         });
         let mut answers = Vec::with_capacity(publications.len());
-        for Publication { event, .. } in publications {
-            if stored.contains(&event.id) {
-                answers.push(Inserted::Stored);
-                continue;
-            }
-            let first = match &event.idempotency_key {
-                Some(key) => self.event_by_idempotency_key(event.account_id, key).await?,
-                None => None,
+        for publication in publications {
+            let event = &publication.event;
+            let inserted = if stored.contains(&event.id) {
+                Inserted::Stored
+            } else {
+                let first = match &event.idempotency_key {
+                    Some(key) => self.event_by_idempotency_key(event.account_id, key).await?,
+                    None => None,
+                };
+                first.map_or(Inserted::Clash, |first| Inserted::Repeat(Box::new(first)))
             };
-            answers.push(first.map_or(Inserted::Clash, |first| Inserted::Repeat(Box::new(first))));
+            answers.push((publication, inserted));
         }
-        Ok(answers)
+        Ok((answers, rest))
     }
 
     async fn event_by_idempotency_key(

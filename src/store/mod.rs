@@ -66,6 +66,17 @@ enum Pools {
     Postgres(PgPool),
 }
 
+impl Pools {
+    /// The end of a `select` in a transaction whose rows must stay as they are until it ends.
+    /// SQLite needs none: nobody else writes meanwhile.
+    fn and_hold(&self, lock: &'static str) -> &'static str {
+        match self {
+            Self::Postgres(_) => lock,
+            Self::Sqlite { .. } => "",
+        }
+    }
+}
+
 /// What a process learns when it opens the store.
 #[derive(Debug, Clone)]
 pub struct Installation {
@@ -157,6 +168,16 @@ fn runs<T>(mut rows: &[T]) -> Vec<&[T]> {
     runs
 }
 
+/// Ids for an `in (…)`, each once, in order, the last repeated up to a power of two, so that few
+/// texts of a statement are prepared.
+fn in_list<T: Copy + Ord>(ids: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut ids: Vec<T> = ids.into_iter().collect::<std::collections::BTreeSet<T>>().into_iter().collect();
+    if let Some(last) = ids.last().copied() {
+        ids.resize(ids.len().next_power_of_two(), last);
+    }
+    ids
+}
+
 /// A time as both databases keep it.
 fn micros(time: DateTime<Utc>) -> i64 {
     time.timestamp_micros()
@@ -198,5 +219,11 @@ mod tests {
         let lengths: Vec<usize> = super::runs(&rows).iter().map(|run| run.len()).collect();
         assert_eq!(lengths, [512, 512, 64, 8, 4]);
         assert!(super::runs::<()>(&[]).is_empty());
+    }
+
+    #[test]
+    fn an_in_list_has_each_id_and_a_power_of_two_of_them() {
+        assert_eq!(super::in_list([3, 1, 2, 1, 5, 4]), [1, 2, 3, 4, 5, 5, 5, 5]);
+        assert!(super::in_list::<u8>([]).is_empty());
     }
 }

@@ -1,10 +1,13 @@
 //! Subscribers.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
 
-use super::{Error, Store, json, micros, read, subscriber_columns, time, to_json, undecodable, word, write};
+use super::{Error, Store, in_list, json, micros, read, subscriber_columns, time, to_json, undecodable, word, write};
 use crate::id::{AccountId, SubscriberId};
 use crate::subscriber::{Secret, Subscriber};
 
@@ -55,7 +58,7 @@ fn timeout_ms(subscriber: &Subscriber) -> Option<i64> {
     subscriber.timeout.map(|timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn all(rows: Vec<Row>) -> Result<Vec<Subscriber>, Error> {
+pub(super) fn all(rows: Vec<Row>) -> Result<Vec<Subscriber>, Error> {
     Ok(rows.into_iter().map(Subscriber::try_from).collect::<Result<_, _>>()?)
 }
 
@@ -125,43 +128,72 @@ impl Store {
         }))
     }
 
-    /// Every enabled subscriber of an account: those that fan-out looks at.
-    pub async fn enabled_subscribers(&self, account_id: AccountId) -> Result<Vec<Subscriber>, Error> {
-        all(read!(self, |db| {
-            sqlx::query_as::<Db, Row>(concat!(
-                "select ",
-                subscriber_columns!(),
-                " from subscriber where account_id = $1 and deleted_at is null and enabled order by id"
-            ))
-            .bind(account_id)
-            .fetch_all(db)
-            .await?
-        }))
+    /// Subscribers as they are now, also deleted ones, each if its row can be read.
+    pub async fn subscribers_by_id(
+        &self,
+        ids: &[SubscriberId],
+    ) -> Result<HashMap<SubscriberId, Result<Option<Arc<Subscriber>>, Arc<Error>>>, Error> {
+        let ids = in_list(ids.iter().copied());
+        let rows = read!(self, |db| {
+            let mut select =
+                QueryBuilder::<Db>::new(concat!("select ", subscriber_columns!(), " from subscriber where id in ("));
+            let mut list = select.separated(", ");
+            ids.iter().for_each(|id| {
+                list.push_bind(*id);
+            });
+            select.push(")");
+            select.build_query_as::<Row>().fetch_all(db).await?
+        });
+        let read = |row: Row| {
+            let id = row.id;
+            let subscriber = Subscriber::try_from(row).map(|subscriber| Some(Arc::new(subscriber)));
+            (id, subscriber.map_err(|error| Arc::new(Error::from(error))))
+        };
+        Ok(rows.into_iter().map(read).collect())
     }
 
-    /// Stores a changed subscriber. Its owed deliveries wait while it is disabled, and are due at
-    /// their next try once it is enabled again.
-    pub async fn update_subscriber(&self, subscriber: &Subscriber) -> Result<(), Error> {
-        let updated = write!(self, |tx| {
-            let updated = sqlx::query::<Db>(
-                "update subscriber set url = $3, event_types = $4, secret = $5, retry_schedule = $6, timeout_ms = $7,
-                    headers = $8, enabled = $9, disabled_reason = $10, options = $11
-                 where account_id = $1 and id = $2 and deleted_at is null",
+    /// Changes a subscriber: `change` is given it as it is, and nobody else changes it meanwhile.
+    /// If `change` refuses, its error is the inner one and nothing is stored.
+    ///
+    /// Owed deliveries wait while their subscriber is disabled, and are due at their next try once
+    /// it is enabled again.
+    pub async fn change_subscriber<E: Send>(
+        &self,
+        account_id: AccountId,
+        id: SubscriberId,
+        change: impl FnOnce(&mut Subscriber) -> Result<(), E> + Send,
+    ) -> Result<Result<Subscriber, E>, Error> {
+        let lock = self.pools.and_hold(" for update");
+        Ok(Ok(write!(self, |tx| {
+            let mut select =
+                QueryBuilder::<Db>::new(concat!("select ", subscriber_columns!(), " from subscriber where id = "));
+            select
+                .push_bind(id)
+                .push(" and account_id = ")
+                .push_bind(account_id)
+                .push(" and deleted_at is null")
+                .push(lock);
+            let row = select.build_query_as::<Row>().fetch_optional(&mut *tx).await?;
+            let mut subscriber = Subscriber::try_from(row.ok_or(Error::NotFound("subscriber"))?)?;
+            if let Err(refused) = change(&mut subscriber) {
+                return Ok(Err(refused));
+            }
+            sqlx::query::<Db>(
+                "update subscriber set url = $2, event_types = $3, secret = $4, retry_schedule = $5, timeout_ms = $6,
+                    headers = $7, enabled = $8, disabled_reason = $9, options = $10 where id = $1",
             )
-            .bind(subscriber.account_id)
             .bind(subscriber.id)
             .bind(subscriber.url.as_str())
             .bind(to_json(&subscriber.event_types))
             .bind(subscriber.secret.as_ref().map(Secret::reveal).unwrap_or_default())
             .bind(subscriber.retry_schedule.as_ref().map(to_json))
-            .bind(timeout_ms(subscriber))
+            .bind(timeout_ms(&subscriber))
             .bind(to_json(&subscriber.headers))
             .bind(subscriber.enabled)
             .bind(subscriber.disabled_reason.as_deref())
             .bind(to_json(&subscriber.options))
             .execute(&mut *tx)
-            .await?
-            .rows_affected();
+            .await?;
             let wake_or_park = if subscriber.enabled {
                 "update delivery set due_at = next_try
                  where subscriber_id = $1 and due_at is null and status in ('scheduled', 'rescheduled')"
@@ -170,9 +202,8 @@ impl Store {
                  where subscriber_id = $1 and due_at is not null and lease_holder is null"
             };
             sqlx::query::<Db>(wake_or_park).bind(subscriber.id).execute(&mut *tx).await?;
-            updated
-        });
-        if updated == 0 { Err(Error::NotFound("subscriber")) } else { Ok(()) }
+            subscriber
+        })))
     }
 
     /// Deletes a subscriber: what is still owed to it fails, and its secret is forgotten.

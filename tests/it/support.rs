@@ -338,6 +338,11 @@ impl Receiver {
         Self::start([Reply::from(200)].into(), count).await
     }
 
+    /// Answers with this status, but not before the gate is opened.
+    pub(crate) async fn answering_once_open(status: u16) -> Self {
+        Self::start([Reply::from(status)].into(), 0).await
+    }
+
     async fn start(replies: VecDeque<Reply>, gate: usize) -> Self {
         let state = Arc::new(ReceiverState {
             replies: Mutex::new(replies),
