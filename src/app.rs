@@ -49,7 +49,7 @@ impl App {
         let chance = chance.of_process(installation.process_number);
         let default_key = &config.auth.default_key;
         let key_hash = (!default_key.is_empty()).then(|| ApiKey::new(default_key).hash());
-        store.set_default_key_hash(key_hash.as_deref()).await.context("cannot set auth.default_key")?;
+        store.set_default_key_hash(key_hash.as_deref()).await.context("auth.default_key cannot be used")?;
 
         let writers = TaskTracker::new();
         let finish = CancellationToken::new();
@@ -110,17 +110,29 @@ impl App {
         let limit = self.config.server.shutdown_limit;
         let stop_dispatch = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let too_late = CancellationToken::new();
+        tasks.spawn({
+            let (stop, too_late) = (stop.clone(), too_late.clone());
+            async move {
+                stop.cancelled().await;
+                tokio::time::sleep(limit).await;
+                too_late.cancel();
+            }
+        });
         let dispatcher = Arc::clone(&self.dispatcher);
         let dispatching = tasks.spawn({
             let stop = stop_dispatch.clone();
             async move { dispatcher.run(&stop).await }
         });
-        let served = serve(listener, self.router.clone(), stop.clone(), limit).await;
+        // Clients that hold on must leave time for the attempts that are under way.
+        let served = serve(listener, self.router.clone(), stop.clone(), limit / 2).await;
         info!("stopping: finishing what is in flight, for at most {}", humantime::format_duration(limit));
         stop_dispatch.cancel();
-        let has_finished = tokio::time::timeout(limit, dispatching).await.is_ok();
-        if !has_finished {
-            warn!("attempts were still under way at the limit; their leases lapse and they are made again");
+        tokio::select! {
+            _ = dispatching => (),
+            () = too_late.cancelled() => {
+                warn!("attempts were still under way at the limit; their leases lapse and they are made again");
+            }
         }
         self.close().await;
         served

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 
 use crate::id::{AccountId, EventId};
+use crate::problem::quote;
 
 /// Whose webhooks are emulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -44,7 +45,7 @@ impl fmt::Display for Vendor {
 
 /// A vendor that scanhook does not play.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown vendor `{0}`; known are {known}", known = Vendor::ALL.map(Vendor::as_str).join(", "))]
+#[error("unknown vendor {}; known are {known}", quote(.0), known = Vendor::ALL.map(Vendor::as_str).join(", "))]
 pub struct UnknownVendor(pub String);
 
 impl FromStr for Vendor {

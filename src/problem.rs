@@ -26,6 +26,15 @@ impl fmt::Display for FieldProblem {
     }
 }
 
+/// A text fit to be quoted in an error: cut if it is long.
+pub fn quote(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("`{}…`", &text[..end]),
+        None => format!("`{text}`"),
+    }
+}
+
 /// Checks a short text: not empty, at most `longest` bytes, no control characters.
 /// (Postgres refuses a text with a NUL, and a line break in a name garbles logs and tables.)
 pub fn check_text(pointer: &str, text: &str, longest: usize) -> Result<(), FieldProblem> {
@@ -50,6 +59,12 @@ mod tests {
         for (text, ok) in [("a", true), ("", false), ("12345678", true), ("123456789", false), ("a\0", false)] {
             assert_eq!(check_text("/name", text, 8).is_ok(), ok, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_when_it_is_quoted() {
+        assert_eq!(quote("acme"), "`acme`");
+        assert_eq!(quote(&"é".repeat(1_000)).chars().count(), 83);
     }
 
     #[test]

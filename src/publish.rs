@@ -17,7 +17,7 @@ use crate::delivery::{Claimed, Delivery, Status};
 use crate::event::{Event, Vendor};
 use crate::handover::{Handover, InHand};
 use crate::id::{AccountId, DeliveryId, EventId};
-use crate::problem::{FieldProblem, check_text};
+use crate::problem::{FieldProblem, check_text, quote};
 use crate::random::Chance;
 use crate::store::{self, EventWithDeliveries, Inserted, NewDelivery, Publication, Store};
 use crate::subscriber::Subscriber;
@@ -58,7 +58,7 @@ pub struct Published {
 /// Why an event was not published.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refused {
-    #[error("{vendor} has no event type `{event_type}`; known are {}", known.join(", "))]
+    #[error("{vendor} has no event type {}; known are {}", quote(event_type), known.join(", "))]
     UnknownEventType { vendor: Vendor, event_type: String, known: Vec<&'static str> },
     #[error("the event has {} problem(s)", .0.len())]
     Invalid(Vec<FieldProblem>),

@@ -15,10 +15,15 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// Prints a line, or ends the program if nobody reads any more.
+/// Prints a line, or ends the program: well if nobody reads any more, badly if it cannot be written.
 pub(super) fn print_line(line: fmt::Arguments<'_>) {
-    if writeln!(io::stdout().lock(), "{line}").is_err() {
-        std::process::exit(0);
+    match writeln!(io::stdout().lock(), "{line}") {
+        Ok(()) => (),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("error: cannot write to standard output: {error}");
+            std::process::exit(1);
+        }
     }
 }
 
@@ -29,9 +34,9 @@ pub(super) fn table(headings: &[&str]) -> Table {
     table
 }
 
-/// Prints JSON, indented.
-pub(super) fn print_json(value: &Value) {
-    say!("{value:#}");
+/// Prints JSON in one line: an answer of the API's as it came.
+pub(super) fn print_json(json: &impl fmt::Display) {
+    say!("{json}");
 }
 
 /// A field as a person reads it: a text without quotes, a list joined by commas.

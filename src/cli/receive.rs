@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anyhow::anyhow;
 use http::StatusCode;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use crate::app::bind;
 use crate::event::Vendor;
 use crate::receiver::{Received, ReceiverSettings, router};
 use crate::subscriber::Secret;
+use crate::vendors::dialect;
 
 /// Receive webhooks: verify their signatures, print them, answer as told.
 #[derive(Debug, clap::Args)]
@@ -42,6 +44,9 @@ fn parse_status(text: &str) -> Result<StatusCode, String> {
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
+    if let Some(secret) = &args.secret {
+        dialect(args.vendor).check_secret(secret).map_err(|reason| anyhow!("--secret: {reason}"))?;
+    }
     let listener = bind(args.listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     if global.json {

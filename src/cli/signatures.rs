@@ -74,7 +74,7 @@ pub(super) fn sign(global: &Global, args: &Sign) -> anyhow::Result<()> {
     let headers = scheme.sign(&args.id, timestamp, &read(&args.body)?, &Secret::new(args.secret.as_str()));
     if global.json {
         let headers: Map<_, _> = headers.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        print_json(&headers.into());
+        print_json(&serde_json::Value::from(headers));
     } else {
         headers.iter().for_each(|(name, value)| say!("{name}: {value}"));
     }

@@ -3,6 +3,7 @@
 //! `config.toml` at the root is the documentation and the defaults. A file, the environment and
 //! flags override it, in this order. Nothing else reads the environment.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -230,6 +231,7 @@ impl Config {
         ] {
             require(number >= 1, &format!("{key}: {at_least_one}"));
         }
+        require(self.database.connections <= 1_000, "database.connections: must be at most 1000");
         require(in_hand <= 100_000, "dispatch.in_hand: must be at most 100000");
         for (key, duration) in [
             ("dispatch.lease", self.dispatch.lease),
@@ -268,12 +270,42 @@ impl Config {
 
 /// A URL fit to be shown: its password is hidden.
 pub fn hide_password(url: &str) -> String {
-    match Url::parse(url) {
-        Ok(mut parsed) if parsed.password().is_some() => {
-            // Only URLs that cannot have a password refuse one.
-            let _ = parsed.set_password(Some("***"));
-            parsed.to_string()
+    let Ok(mut parsed) = Url::parse(url) else {
+        // What is wrong may be the password itself, so all that may be one is hidden.
+        return match (url.split_once("://"), url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
+            _ => url.to_owned(),
+        };
+    };
+    if parsed.password().is_some() {
+        // Only URLs that cannot have a password refuse one.
+        let _ = parsed.set_password(Some("***"));
+    }
+    if parsed.query_pairs().any(|(name, _)| name == "password") {
+        let hidden = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
+            let value = if name == "password" { "***".into() } else { value };
+            (name.into_owned(), value.into_owned())
+        };
+        let pairs: Vec<(String, String)> = parsed.query_pairs().map(hidden).collect();
+        parsed.query_pairs_mut().clear().extend_pairs(pairs);
+    }
+    if parsed.as_str().contains("***") { parsed.to_string() } else { url.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown_however_the_url_is_broken() {
+        for (url, shown) in [
+            ("postgres://me:word@127.0.0.1/a", "postgres://me:***@127.0.0.1/a"),
+            ("postgres://me:wo/rd@127.0.0.1:x/a", "postgres://***@127.0.0.1:x/a"),
+            ("postgres://me:word@127.0.0.1:99999/a", "postgres://***@127.0.0.1:99999/a"),
+            ("postgres://127.0.0.1/a?user=me&password=word", "postgres://127.0.0.1/a?user=me&password=***"),
+            ("sqlite:scanhook.db", "sqlite:scanhook.db"),
+        ] {
+            assert_eq!(hide_password(url), shown);
         }
-        _ => url.to_owned(),
     }
 }

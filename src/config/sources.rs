@@ -249,6 +249,17 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_would_break_the_daemon_later_is_refused_at_once() {
+        for (name, value, problem) in [
+            ("SCANHOOK__DISPATCH__LEASE", "299ms", "dispatch.lease: must be at least 300ms"),
+            ("SCANHOOK__DISPATCH__RETRY_AFTER_LIMIT", "31days", "dispatch.retry_after_limit: must be at most 30days"),
+            ("SCANHOOK__DATABASE__CONNECTIONS", "4294967295", "database.connections: must be at most 1000"),
+        ] {
+            assert_eq!(load(&[(name, value)]).expect_err(name).0, [problem]);
+        }
+    }
+
+    #[test]
     fn open_mode_is_refused_off_loopback_unless_told_so_in_words() {
         let listen = ("SCANHOOK__SERVER__LISTEN", "0.0.0.0:7226");
         let errors = load(&[listen]).expect_err("exposed");

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -167,8 +168,12 @@ fn tls(extra_ca_file: &Path) -> anyhow::Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if !extra_ca_file.as_os_str().is_empty() {
         let unreadable = || format!("dispatch.extra_ca_file {} cannot be read", extra_ca_file.display());
+        let public = roots.len();
         for certificate in CertificateDer::pem_file_iter(extra_ca_file).with_context(unreadable)? {
             roots.add(certificate.with_context(unreadable)?).with_context(unreadable)?;
+        }
+        if roots.len() == public {
+            bail!("dispatch.extra_ca_file {} has no certificate in PEM", extra_ca_file.display());
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -239,7 +244,8 @@ async fn read_body(mut body: Incoming, kept: &mut Vec<u8>) -> Result<(), hyper::
     Ok(())
 }
 
-/// The answer's headers, as many as fit in what is kept.
+/// The answer's headers, as many as fit in what is kept; `Retry-After` always, since it decides
+/// what follows.
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let mut room = KEPT_BYTES;
     let text = |(name, value): (&HeaderName, &HeaderValue)| {
@@ -250,7 +256,13 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
         room = room.saturating_sub(length);
         room > 0
     };
-    headers.iter().map(text).take_while(fits).collect()
+    let mut kept: Vec<(String, String)> = headers.iter().map(text).take_while(fits).collect();
+    if let Some(asked) = headers.get(RETRY_AFTER).filter(|asked| asked.len() <= 64)
+        && kept.iter().all(|(name, _)| name != "retry-after")
+    {
+        kept.push(text((&RETRY_AFTER, asked)));
+    }
+    kept
 }
 
 /// Networks that are never sent to.

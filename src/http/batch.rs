@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::Api;
 use super::error::Problem;
 use super::events::{EventToPublish, EventView, new_event};
-use super::extract::{Caller, parse_json, read_body};
+use super::extract::{Caller, parse_json, parse_object, read_body};
 use crate::publish::{NewEvent, Published, Refused};
 
 /// The most events of one batch.
@@ -118,5 +118,5 @@ fn one_of_batch(text: &[u8], limit: usize) -> Result<NewEvent, Problem> {
     if text.len() > limit {
         return Err(Problem::body_too_large(limit, "server.body_limit_bytes"));
     }
-    new_event(parse_json(text)?)
+    new_event(parse_object(text)?)
 }

@@ -147,6 +147,7 @@ impl From<store::Error> for Problem {
     fn from(failure: store::Error) -> Self {
         match failure {
             store::Error::NotFound(what) => Self::not_found(format!("there is no such {what} in this account")),
+            store::Error::KeyTaken => Self::conflict("key-taken", "The API key is taken", failure.to_string()),
             store::Error::Away(failure) => {
                 error!(error = %failure, "the database does not answer: {failure}");
                 Self::unavailable("the database does not answer; try again")

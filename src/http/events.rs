@@ -181,6 +181,9 @@ async fn publish(
     JsonBody(event): JsonBody<EventToPublish>,
 ) -> Result<Response, Problem> {
     let mut event = new_event(event)?;
+    if headers.get_all(IDEMPOTENCY_KEY).iter().count() > 1 {
+        return Err(Problem::invalid_header("Idempotency-Key is given more than once"));
+    }
     if let Some(key) = headers.get(IDEMPOTENCY_KEY) {
         let key = key.to_str().map_err(|_| Problem::invalid_header("Idempotency-Key is not plain ASCII"))?;
         crate::problem::check_text("Idempotency-Key", key, 255)

@@ -1,5 +1,7 @@
 //! What handlers take from a request: who asks, the JSON body, the query, ids in the path.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use axum::body::{Body, Bytes};
@@ -7,8 +9,10 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query};
 use http::request::Parts;
 use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use percent_encoding::percent_decode_str;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::Api;
 use super::error::Problem;
@@ -49,7 +53,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
     type Rejection = Problem;
     async fn from_request(request: Request<Body>, api: &Api) -> Result<Self, Problem> {
         let bytes = read_body(request, api.body_limit_bytes, "server.body_limit_bytes").await?;
-        parse_json(&bytes).map(Self)
+        parse_object(&bytes).map(Self)
     }
 }
 
@@ -69,6 +73,35 @@ pub(super) async fn read_body(request: Request<Body>, limit: usize, setting: &st
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::body_too_large(limit, setting)),
         Err(error) => Err(Problem::malformed_json(format!("the body broke off: {error}"))),
     }
+}
+
+/// Reads a JSON object. (What is derived for a struct takes an array as well.)
+pub(super) fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    match bytes.trim_ascii().first() {
+        Some(b'{') | None => parse_json(bytes),
+        Some(_) => Err(Problem::invalid(vec![FieldProblem::new("", "the body must be a JSON object")])),
+    }
+}
+
+/// Reads a field that is a JSON object or null.
+pub(super) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Option<T>, M::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+    deserializer.deserialize_any(Object(PhantomData))
 }
 
 /// Reads JSON; an error names the field by a JSON pointer.
@@ -118,6 +151,9 @@ pub(super) struct QueryOf<T>(pub(super) T);
 impl<T: DeserializeOwned> FromRequestParts<Api> for QueryOf<T> {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        if percent_decode_str(parts.uri.query().unwrap_or_default()).decode_utf8().is_err() {
+            return Err(Problem::invalid_parameter("the query is not UTF-8"));
+        }
         let Query(query) = Query::from_request_parts(parts, api)
             .await
             .map_err(|rejection| Problem::invalid_parameter(rejection.body_text()))?;

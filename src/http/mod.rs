@@ -4,8 +4,11 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::Uri;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 use utoipa::OpenApi;
@@ -99,6 +102,14 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .fallback(async |uri: Uri| Problem::not_found(format!("there is no {}; see /api/docs", uri.path())))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(TaskTracker::new(), to_the_end))
+}
+
+/// Runs a request to its end also when its client hangs up: what is cut off in the middle of a
+/// transaction would leave its connection in it.
+async fn to_the_end(State(requests): State<TaskTracker>, request: Request, next: Next) -> Response {
+    let answered = requests.spawn(next.run(request)).await;
+    answered.unwrap_or_else(|_| Problem::internal().into_response())
 }
 
 /// A panic in a handler is a defect, but the connection and the program live on.

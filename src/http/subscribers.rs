@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::Api;
 use super::error::Problem;
-use super::extract::{Caller, IdOf, JsonBody, QueryOf};
+use super::extract::{Caller, IdOf, JsonBody, QueryOf, object};
 use super::page::{ListOf, Listing, check_limit};
 use crate::clock::rfc3339;
 use crate::event::Vendor;
@@ -43,6 +43,7 @@ struct NewSubscriber {
     /// What signs the webhooks, in the vendor's shape. Made if left out and the vendor signs.
     secret: Option<String>,
     /// The vendor's own switches. Those that are left out are off.
+    #[serde(default, deserialize_with = "object")]
     options: Option<Options>,
     /// Waits such as `["5s", "5m"]`, or `{base, factor, cap, window}`. Null: the vendor's own.
     #[schema(value_type = Option<Object>, example = json!(["5s", "5m", "30m"]))]
@@ -64,6 +65,7 @@ struct SubscriberPatch {
     url: Option<String>,
     event_types: Option<Vec<String>>,
     secret: Option<String>,
+    #[serde(default, deserialize_with = "object")]
     options: Option<Options>,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Object>)]

@@ -29,14 +29,20 @@ impl Store {
         }))
     }
 
-    /// Sets the hash of the default account's API key, from the settings.
+    /// Sets the hash of the default account's API key, from the settings. Fails with
+    /// [`Error::KeyTaken`] if another account has that key.
     pub async fn set_default_key_hash(&self, key_hash: Option<&str>) -> Result<(), Error> {
         write!(self, |tx| {
-            sqlx::query::<Db>("update account set key_hash = $1 where id = $2 and key_hash is distinct from $1")
-                .bind(key_hash)
-                .bind(AccountId::DEFAULT)
-                .execute(&mut *tx)
-                .await?;
+            let set =
+                sqlx::query::<Db>("update account set key_hash = $1 where id = $2 and key_hash is distinct from $1")
+                    .bind(key_hash)
+                    .bind(AccountId::DEFAULT)
+                    .execute(&mut *tx)
+                    .await;
+            match set {
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(Error::KeyTaken),
+                set => set?,
+            };
         });
         Ok(())
     }

@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::events::Row as EventRow;
-use super::{Error, Store, event_columns, in_list, micros, read, runs, time, to_json, undecodable, word, write};
+use super::{
+    Error, Store, Tx, event_columns, in_list, micros, read, runs, time, to_json, undecodable, within, word, write,
+};
 use crate::delivery::{Attempt, AttemptError, Claimed, Next, Status, attempts_made};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
@@ -136,99 +138,38 @@ impl Store {
     /// whether it was. What would be attempted again waits if its subscriber has been disabled
     /// meanwhile, and fails if it has been deleted.
     pub async fn record_attempts(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
-        let subscriber_ids = in_list(records.iter().map(|record| record.subscriber_id));
+        let mut tx = self.begin().await?;
+        self.hold_subscribers(&mut tx, records).await?;
+        let ours = move_on(&mut tx, records).await?;
+        let recorded: Vec<&Record> = records.iter().filter(|record| ours.contains(&record.delivery_id)).collect();
+        insert_attempts(&mut tx, &recorded).await?;
+        for record in recorded {
+            if let Some(reason) = &record.disable {
+                disable(&mut tx, record, reason).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(records.iter().map(|record| ours.contains(&record.delivery_id)).collect())
+    }
+
+    /// Keeps the subscribers of these records as they are until the transaction ends.
+    async fn hold_subscribers(&self, tx: &mut Tx, records: &[Record]) -> Result<(), sqlx::Error> {
         // Taking the stronger lock later, from a weaker one, could meet another process doing so.
         let disables = records.iter().any(|record| record.disable.is_some());
         let lock = self.pools.and_hold(if disables { " for update" } else { " for share" });
-        let ours = write!(self, |tx| {
-            if !lock.is_empty() {
-                let mut hold = QueryBuilder::<Db>::new("select id from subscriber where id in (");
-                let mut ids = hold.separated(", ");
-                subscriber_ids.iter().for_each(|id| {
-                    ids.push_bind(*id);
-                });
-                hold.push(") order by id").push(lock);
-                hold.build().execute(&mut *tx).await?;
+        if lock.is_empty() {
+            return Ok(());
+        }
+        within!(tx, |db| {
+            let mut hold = QueryBuilder::<Db>::new("select id from subscriber where id in (");
+            let mut ids = hold.separated(", ");
+            for id in in_list(records.iter().map(|record| record.subscriber_id)) {
+                ids.push_bind(id);
             }
-            let mut ours: HashSet<DeliveryId> = HashSet::new();
-            for run in runs(records) {
-                let mut update =
-                    QueryBuilder::<Db>::new("with made (id, lease, status, retries, next_try, due_at) as (");
-                update.push_values(run, |mut row, record| {
-                    let (status, at) = after(record.next);
-                    row.push_bind(record.delivery_id)
-                        .push_bind(record.lease)
-                        .push_bind(status.as_str())
-                        .push_bind(i64::from(record.attempt.number) - 1)
-                        .push_bind(at)
-                        .push_bind(at);
-                });
-                update.push(
-                    ") update delivery set retries = made.retries, lease_holder = null,
-                        status = case when made.due_at is not null and subscriber.deleted_at is not null then 'failed'
-                            else made.status end,
-                        next_try = coalesce(made.next_try, delivery.next_try),
-                        due_at = case when subscriber.enabled then made.due_at end
-                     from made, subscriber
-                     where delivery.id = made.id and delivery.lease_holder = made.lease
-                         and subscriber.id = delivery.subscriber_id
-                     returning delivery.id",
-                );
-                ours.extend(update.build_query_scalar::<DeliveryId>().fetch_all(&mut *tx).await?);
-            }
-            let recorded: Vec<&Record> = records.iter().filter(|record| ours.contains(&record.delivery_id)).collect();
-            for run in runs(&recorded) {
-                let mut insert = QueryBuilder::<Db>::new(
-                    "insert into attempt (delivery_id, number, account_id, url, started_at, finished_at, duration_ms,
-                        request_headers, response_status, response_headers, response_body, outcome, error, error_detail) ",
-                );
-                insert.push_values(run, |mut row, record| {
-                    let attempt = &record.attempt;
-                    let (error, detail) = attempt.outcome.error().unzip();
-                    let response = attempt.response.as_ref();
-                    row.push_bind(record.delivery_id)
-                        .push_bind(i64::from(attempt.number))
-                        .push_bind(record.account_id)
-                        .push_bind(attempt.url.clone())
-                        .push_bind(micros(attempt.started_at))
-                        .push_bind(micros(attempt.finished_at))
-                        .push_bind(i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX))
-                        .push_bind(to_json(&attempt.request_headers))
-                        .push_bind(response.map(|response| i64::from(response.status)))
-                        .push_bind(response.map(|response| to_json(&response.headers)))
-                        .push_bind(response.map(|response| response.body.clone()))
-                        .push_bind(attempt.outcome.as_str())
-                        .push_bind(error.map(AttemptError::as_str))
-                        .push_bind(detail.map(str::to_owned));
-                });
-                insert.build().execute(&mut *tx).await?;
-            }
-            for record in recorded.iter().filter(|record| record.disable.is_some()) {
-                // The subscriber may have moved on from the URL that answered so.
-                let disabled = sqlx::query::<Db>(
-                    "update subscriber set enabled = false, disabled_reason = $2
-                     where id = $1 and enabled and url = $3",
-                )
-                .bind(record.subscriber_id)
-                .bind(record.disable.as_deref())
-                .bind(&record.attempt.url)
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-                if disabled == 0 {
-                    continue;
-                }
-                sqlx::query::<Db>(
-                    "update delivery set due_at = null
-                     where subscriber_id = $1 and due_at is not null and lease_holder is null",
-                )
-                .bind(record.subscriber_id)
-                .execute(&mut *tx)
-                .await?;
-            }
-            ours
+            hold.push(") order by id").push(lock);
+            hold.build().execute(db).await?;
         });
-        Ok(records.iter().map(|record| ours.contains(&record.delivery_id)).collect())
+        Ok(())
     }
 
     /// Lengthens leases that are still held. The answer names those that were.
@@ -279,4 +220,84 @@ impl Store {
         });
         Ok(())
     }
+}
+
+/// Moves on those deliveries that are still leased to their record's claim: which those are.
+async fn move_on(tx: &mut Tx, records: &[Record]) -> Result<HashSet<DeliveryId>, sqlx::Error> {
+    let mut ours = HashSet::new();
+    for run in runs(records) {
+        within!(tx, |db| {
+            let mut update = QueryBuilder::<Db>::new("with made (id, lease, status, retries, next_try, due_at) as (");
+            update.push_values(run, |mut row, record| {
+                let (status, at) = after(record.next);
+                row.push_bind(record.delivery_id)
+                    .push_bind(record.lease)
+                    .push_bind(status.as_str())
+                    .push_bind(i64::from(record.attempt.number) - 1)
+                    .push_bind(at)
+                    .push_bind(at);
+            });
+            update.push(
+                ") update delivery set retries = made.retries, lease_holder = null,
+                    status = case when made.due_at is not null and subscriber.deleted_at is not null then 'failed'
+                        else made.status end,
+                    next_try = coalesce(made.next_try, delivery.next_try),
+                    due_at = case when subscriber.enabled then made.due_at end
+                 from made, subscriber
+                 where delivery.id = made.id and delivery.lease_holder = made.lease
+                     and subscriber.id = delivery.subscriber_id
+                 returning delivery.id",
+            );
+            ours.extend(update.build_query_scalar::<DeliveryId>().fetch_all(db).await?);
+        });
+    }
+    Ok(ours)
+}
+
+async fn insert_attempts(tx: &mut Tx, records: &[&Record]) -> Result<(), sqlx::Error> {
+    for run in runs(records) {
+        within!(tx, |db| {
+            let mut insert = QueryBuilder::<Db>::new(
+                "insert into attempt (delivery_id, number, account_id, url, started_at, finished_at, duration_ms,
+                    request_headers, response_status, response_headers, response_body, outcome, error, error_detail) ",
+            );
+            insert.push_values(run, |mut row, record| {
+                let attempt = &record.attempt;
+                let (error, detail) = attempt.outcome.error().unzip();
+                let response = attempt.response.as_ref();
+                row.push_bind(record.delivery_id)
+                    .push_bind(i64::from(attempt.number))
+                    .push_bind(record.account_id)
+                    .push_bind(attempt.url.clone())
+                    .push_bind(micros(attempt.started_at))
+                    .push_bind(micros(attempt.finished_at))
+                    .push_bind(i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX))
+                    .push_bind(to_json(&attempt.request_headers))
+                    .push_bind(response.map(|response| i64::from(response.status)))
+                    .push_bind(response.map(|response| to_json(&response.headers)))
+                    .push_bind(response.map(|response| response.body.clone()))
+                    .push_bind(attempt.outcome.as_str())
+                    .push_bind(error.map(AttemptError::as_str))
+                    .push_bind(detail.map(str::to_owned));
+            });
+            insert.build().execute(db).await?;
+        });
+    }
+    Ok(())
+}
+
+/// Disables the subscriber of a record, unless it has moved on from the URL that was sent to.
+async fn disable(tx: &mut Tx, record: &Record, reason: &str) -> Result<(), sqlx::Error> {
+    within!(tx, |db| {
+        let disabled = sqlx::query::<Db>(
+            "update subscriber set enabled = false, disabled_reason = $2 where id = $1 and enabled and url = $3",
+        );
+        let disabled = disabled.bind(record.subscriber_id).bind(reason).bind(&record.attempt.url);
+        if disabled.execute(&mut *db).await?.rows_affected() > 0 {
+            let park = "update delivery set due_at = null
+                where subscriber_id = $1 and due_at is not null and lease_holder is null";
+            sqlx::query::<Db>(park).bind(record.subscriber_id).execute(db).await?;
+        }
+    });
+    Ok(())
 }

@@ -8,7 +8,7 @@ use sqlx::QueryBuilder;
 
 use super::subscribers::{Row as SubscriberRow, all};
 use super::{
-    Error, Store, event_columns, in_list, micros, read, runs, subscriber_columns, time, undecodable, word, write,
+    Error, Store, Tx, event_columns, in_list, micros, read, runs, subscriber_columns, time, undecodable, within, word,
 };
 use crate::delivery::{API_VERSION, Delivery, Status};
 use crate::event::Event;
@@ -126,71 +126,11 @@ impl Store {
         accounts: impl IntoIterator<Item = AccountId>,
         plan: impl FnOnce(Vec<Subscriber>) -> (Vec<Publication>, T) + Send,
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
-        let accounts = in_list(accounts);
-        let lock = self.pools.and_hold(" for share");
-        let (publications, rest, stored) = write!(self, |tx| {
-            let mut select = QueryBuilder::<Db>::new(concat!(
-                "select ",
-                subscriber_columns!(),
-                " from subscriber where deleted_at is null and enabled and account_id in ("
-            ));
-            let mut ids = select.separated(", ");
-            accounts.iter().for_each(|id| {
-                ids.push_bind(*id);
-            });
-            select.push(") order by id").push(lock);
-            let (publications, rest) = plan(all(select.build_query_as::<SubscriberRow>().fetch_all(&mut *tx).await?)?);
-            let mut stored: HashSet<EventId> = HashSet::new();
-            for run in runs(&publications) {
-                let mut insert = QueryBuilder::<Db>::new(
-                    "insert into event (id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type,
-                        content, idempotency_key, created_at, at_publish) ",
-                );
-                insert.push_values(run, |mut row, Publication { event, .. }| {
-                    row.push_bind(event.id)
-                        .push_bind(event.account_id)
-                        .push_bind(event.vendor.as_str())
-                        .push_bind(event.vendor_event_id.clone())
-                        .push_bind(micros(event.occurred_at))
-                        .push_bind(event.event_type.clone())
-                        .push_bind(event.object_type.clone())
-                        .push_bind(event.content.clone())
-                        .push_bind(event.idempotency_key.clone())
-                        .push_bind(micros(event.created_at))
-                        .push_bind(event.at_publish.clone());
-                });
-                insert.push(" on conflict do nothing returning id");
-                stored.extend(insert.build_query_scalar::<EventId>().fetch_all(&mut *tx).await?);
-            }
-            let deliveries: Vec<(&Event, &NewDelivery)> = publications
-                .iter()
-                .filter(|publication| stored.contains(&publication.event.id))
-                .flat_map(|publication| publication.deliveries.iter().map(|delivery| (&*publication.event, delivery)))
-                .collect();
-            for run in runs(&deliveries) {
-                let mut insert = QueryBuilder::<Db>::new(
-                    "insert into delivery (id, account_id, event_id, subscriber_id, api_version, status, next_try,
-                        retries, schedule_start, due_at, lease_holder, created_at) ",
-                );
-                insert.push_values(run, |mut row, (event, delivery)| {
-                    let due_at = delivery.lease.map_or(delivery.next_try, |(_, until)| until);
-                    row.push_bind(delivery.id)
-                        .push_bind(event.account_id)
-                        .push_bind(event.id)
-                        .push_bind(delivery.subscriber_id)
-                        .push_bind(API_VERSION)
-                        .push_bind(Status::Scheduled.as_str())
-                        .push_bind(micros(delivery.next_try))
-                        .push_bind(0_i64)
-                        .push_bind(0_i64)
-                        .push_bind(micros(due_at))
-                        .push_bind(delivery.lease.map(|(holder, _)| holder))
-                        .push_bind(micros(event.created_at));
-                });
-                insert.build().execute(&mut *tx).await?;
-            }
-            (publications, rest, stored)
-        });
+        let mut tx = self.begin().await?;
+        let (publications, rest) = plan(self.hold_enabled_subscribers(&mut tx, in_list(accounts)).await?);
+        let stored = insert_event_rows(&mut tx, &publications).await?;
+        insert_deliveries(&mut tx, publications.iter().filter(|new| stored.contains(&new.event.id))).await?;
+        tx.commit().await?;
         let mut answers = Vec::with_capacity(publications.len());
         for publication in publications {
             let event = &publication.event;
@@ -206,6 +146,23 @@ impl Store {
             answers.push((publication, inserted));
         }
         Ok((answers, rest))
+    }
+
+    /// The enabled subscribers of accounts, oldest first, as they are until the transaction ends.
+    async fn hold_enabled_subscribers(&self, tx: &mut Tx, accounts: Vec<AccountId>) -> Result<Vec<Subscriber>, Error> {
+        all(within!(tx, |db| {
+            let mut select = QueryBuilder::<Db>::new(concat!(
+                "select ",
+                subscriber_columns!(),
+                " from subscriber where deleted_at is null and enabled and account_id in ("
+            ));
+            let mut ids = select.separated(", ");
+            accounts.iter().for_each(|id| {
+                ids.push_bind(*id);
+            });
+            select.push(") order by id").push(self.pools.and_hold(" for share"));
+            select.build_query_as::<SubscriberRow>().fetch_all(db).await?
+        }))
     }
 
     async fn event_by_idempotency_key(
@@ -270,4 +227,66 @@ impl Store {
         };
         Ok(events.into_iter().map(add).collect())
     }
+}
+
+/// Inserts events whose id and idempotency key are new: which those are.
+async fn insert_event_rows(tx: &mut Tx, publications: &[Publication]) -> Result<HashSet<EventId>, sqlx::Error> {
+    let mut stored = HashSet::new();
+    for run in runs(publications) {
+        within!(tx, |db| {
+            let mut insert = QueryBuilder::<Db>::new(
+                "insert into event (id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type,
+                    content, idempotency_key, created_at, at_publish) ",
+            );
+            insert.push_values(run, |mut row, Publication { event, .. }| {
+                row.push_bind(event.id)
+                    .push_bind(event.account_id)
+                    .push_bind(event.vendor.as_str())
+                    .push_bind(event.vendor_event_id.clone())
+                    .push_bind(micros(event.occurred_at))
+                    .push_bind(event.event_type.clone())
+                    .push_bind(event.object_type.clone())
+                    .push_bind(event.content.clone())
+                    .push_bind(event.idempotency_key.clone())
+                    .push_bind(micros(event.created_at))
+                    .push_bind(event.at_publish.clone());
+            });
+            insert.push(" on conflict do nothing returning id");
+            stored.extend(insert.build_query_scalar::<EventId>().fetch_all(db).await?);
+        });
+    }
+    Ok(stored)
+}
+
+async fn insert_deliveries<'p>(
+    tx: &mut Tx,
+    publications: impl Iterator<Item = &'p Publication>,
+) -> Result<(), sqlx::Error> {
+    let with_event = |publication: &'p Publication| publication.deliveries.iter().map(|new| (&*publication.event, new));
+    let deliveries: Vec<(&Event, &NewDelivery)> = publications.flat_map(with_event).collect();
+    for run in runs(&deliveries) {
+        within!(tx, |db| {
+            let mut insert = QueryBuilder::<Db>::new(
+                "insert into delivery (id, account_id, event_id, subscriber_id, api_version, status, next_try,
+                    retries, schedule_start, due_at, lease_holder, created_at) ",
+            );
+            insert.push_values(run, |mut row, (event, delivery)| {
+                let due_at = delivery.lease.map_or(delivery.next_try, |(_, until)| until);
+                row.push_bind(delivery.id)
+                    .push_bind(event.account_id)
+                    .push_bind(event.id)
+                    .push_bind(delivery.subscriber_id)
+                    .push_bind(API_VERSION)
+                    .push_bind(Status::Scheduled.as_str())
+                    .push_bind(micros(delivery.next_try))
+                    .push_bind(0_i64)
+                    .push_bind(0_i64)
+                    .push_bind(micros(due_at))
+                    .push_bind(delivery.lease.map(|(holder, _)| holder))
+                    .push_bind(micros(event.created_at));
+            });
+            insert.build().execute(db).await?;
+        });
+    }
+    Ok(())
 }

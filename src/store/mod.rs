@@ -31,6 +31,9 @@ pub enum Error {
     /// There is no such row in this account.
     #[error("no such {0}")]
     NotFound(&'static str),
+    /// Another account has this API key.
+    #[error("another account has this API key")]
+    KeyTaken,
     /// The database does not answer at the moment.
     #[error("the database does not answer")]
     Away(#[source] sqlx::Error),
@@ -125,6 +128,40 @@ macro_rules! write {
     };
 }
 
+/// A transaction of either database, for work in several steps; see [`within!`]. Dropped, it
+/// rolls back.
+enum Tx {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+/// Runs one step of a [`Tx`].
+macro_rules! within {
+    ($tx:expr, |$db:ident| $body:expr) => {
+        match $tx {
+            $crate::store::Tx::Sqlite(tx) => {
+                type Db = sqlx::Sqlite;
+                let $db = &mut **tx;
+                $body
+            }
+            $crate::store::Tx::Postgres(tx) => {
+                type Db = sqlx::Postgres;
+                let $db = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+
+impl Tx {
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(tx) => tx.commit().await,
+        }
+    }
+}
+
 /// The columns of an event's row, in one place for every statement that reads one.
 macro_rules! event_columns {
     () => {
@@ -141,9 +178,16 @@ macro_rules! subscriber_columns {
     };
 }
 
-use {event_columns, read, subscriber_columns, write};
+use {event_columns, read, subscriber_columns, within, write};
 
 impl Store {
+    async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        Ok(match &self.pools {
+            Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("begin immediate").await?),
+            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
     /// Closes every connection; SQLite folds its log into the file.
     pub async fn close(&self) {
         match &self.pools {

@@ -28,13 +28,13 @@ pub enum OpenError {
         "the database {url} was written by a newer scanhook: it has migration {migration}, which this program lacks; use that version or another database"
     )]
     Newer { url: String, migration: i64 },
-    #[error("cannot migrate the database {url}: {source}")]
+    #[error("cannot migrate the database {url}")]
     Migrate {
         url: String,
         #[source]
         source: MigrateError,
     },
-    #[error("cannot lock {path} to migrate the database: {source}")]
+    #[error("cannot lock {path} to migrate the database")]
     Lock {
         path: String,
         #[source]
@@ -82,7 +82,9 @@ impl Store {
     async fn open_sqlite(options: &Database, file: &str, url: String) -> Result<Self, OpenError> {
         let unreachable = |error: sqlx::Error| OpenError::Unreachable { url: url.clone(), reason: reason(&error) };
         let in_memory = file == ":memory:";
-        if file.is_empty() {
+        // Other ways to say "in memory" would give each connection a database of its own.
+        let is_other_memory = !in_memory && (file.contains(":memory:") || file.contains("mode=memory"));
+        if file.is_empty() || file.starts_with("file:") || is_other_memory {
             return Err(OpenError::UnknownUrl(url));
         }
         let connect = SqliteConnectOptions::from_str(&options.url)
@@ -100,6 +102,11 @@ impl Store {
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
+        let folder = connect.get_filename().parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !in_memory && !folder.is_dir()) {
+            let reason = format!("there is no folder {}", folder.display());
+            return Err(OpenError::Unreachable { url, reason });
+        }
         let lock = if in_memory { None } else { Some(lock_beside(connect.get_filename()).await?) };
         let write = pool(1).connect_with(connect.clone()).await.map_err(unreachable)?;
         SQLITE.run(&write).await.map_err(|error| refused(url.clone(), error))?;

@@ -68,6 +68,44 @@ on_both_databases! {
         service.post_raw("/api/v1/events", "application/json", bytes).await.assert_problem(400, "malformed-json", "");
     }
 
+    async fn an_array_is_not_taken_for_an_object(database) {
+        let service = Service::start(database).await;
+        for (path, body) in [
+            ("/api/v1/accounts", json!(["name"])),
+            ("/api/v1/events", json!(["standard", "a.b", 1])),
+            ("/api/v1/trigger", json!(["standard"])),
+            ("/api/v1/subscribers", json!("text")),
+        ] {
+            let answer = service.post(path, body).await;
+            assert_eq!((answer.status, &answer.body["detail"]), (422, &json!("the body must be a JSON object")), "{path}");
+        }
+        let answer = service.post("/api/v1/subscribers", subscriber("options", json!(["classic"]))).await;
+        assert_field(&answer, "/options", "invalid type: sequence, expected an object");
+        let answer = service.post("/api/v1/events/batch", json!([["standard", "a.b", 1]])).await.expect(207);
+        assert_eq!(answer["data"][0]["problem"]["detail"], "the body must be a JSON object");
+        assert_eq!(service.get("/api/v1/events").await.expect(200)["data"], json!([]));
+        assert_eq!(service.get("/api/v1/subscribers").await.expect(200)["data"], json!([]));
+    }
+
+    async fn a_long_name_is_not_echoed_whole(database) {
+        let service = Service::start(database).await;
+        for field in ["vendor", "event_type"] {
+            let mut event = event(|_| ());
+            event[field] = json!("x".repeat(100_000));
+            let answer = service.post("/api/v1/events", event).await;
+            assert_eq!(answer.status, 422);
+            assert!(answer.text.len() < 1_000, "{field}: {}", answer.text.len());
+        }
+    }
+
+    async fn two_idempotency_keys_are_one_too_many(database) {
+        let service = Service::start(database).await;
+        let request = service.request("POST", "/api/v1/events").json(&event(|_| ()));
+        let answer = service.send(request.header("idempotency-key", "a").header("idempotency-key", "b")).await;
+        answer.assert_problem(400, "invalid-header", "Idempotency-Key is given more than once");
+        assert_eq!(service.get("/api/v1/events").await.expect(200)["data"], json!([]));
+    }
+
     async fn a_body_over_the_limit_is_refused(database) {
         let mut config = test_config(database);
         config.server.body_limit_bytes = 1_000;
@@ -133,6 +171,7 @@ on_both_databases! {
             ("events?evnt_type=a", "unknown field `evnt_type`"),
             ("events?event_type=%00", "event_type must not contain control characters"),
             ("events?from=yesterday", "from"),
+            ("events?event_type=%ff", "the query is not UTF-8"),
             ("deliveries?status=lost", "lost"),
             ("deliveries?subscriber_id=x", "22 Base58 characters"),
             ("deliveries?event_type=%0a", "control characters"),

@@ -97,6 +97,8 @@ fn wrong_arguments_are_named_and_exit_with_2() {
     );
     assert_fails(&scanhook(&["receive", "--answers", "503,many"]), 2, "`many` is not an HTTP status");
     assert_fails(&scanhook(&["publish", "standard", "a.b"]), 2, "CONTENT");
+    let receive = ["receive", "--listen", "127.0.0.1:0", "--vendor", "standard", "--secret", "short"];
+    assert_fails(&scanhook(&receive), 1, "--secret: must start with `whsec_`");
 }
 
 #[test]
@@ -145,6 +147,45 @@ fn a_database_that_cannot_be_reached_is_named() {
     let output = scanhook(&["serve", "--database-url", "postgres://me:word@127.0.0.1:1/none"]);
     assert_fails(&output, 1, "cannot open the database postgres://me:***@127.0.0.1:1/none");
     assert_fails(&scanhook(&["migrate", "--database-url", "mysql://x"]), 1, "neither `sqlite:FILE`");
+    let output = scanhook(&["migrate", "--database-url", "sqlite:/no/such/folder/a.db"]);
+    assert_fails(
+        &output,
+        1,
+        "cannot open the database sqlite:/no/such/folder/a.db: there is no folder /no/such/folder;",
+    );
+}
+
+#[test]
+fn a_default_key_that_another_account_has_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = format!("sqlite:{}/a.db", directory.path().display());
+    success(&scanhook(&["migrate", "--database-url", &url]));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let mut config = scanhook::config::Config::defaults();
+        config.database.url.clone_from(&url);
+        let store = scanhook::store::Store::open(&config.database).await.expect("opens");
+        let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let id = scanhook::id::AccountId::generate(now, 1, &mut scanhook::random::Chance::from_seed(1).stream("a", ""));
+        let account = scanhook::account::Account { id, name: "other".to_owned(), created_at: now };
+        let key = scanhook::account::ApiKey::new("shk_taken");
+        store.insert_account(&account, &key.hash()).await.expect("stored");
+        store.close().await;
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanhook"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", &url]);
+    let output = command.env("SCANHOOK__AUTH__DEFAULT_KEY", "shk_taken").output().expect("scanhook runs");
+    assert_fails(&output, 1, "auth.default_key cannot be used: another account has this API key");
+}
+
+#[test]
+fn an_authority_file_without_certificates_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("empty.pem");
+    std::fs::write(&file, "no certificate\n").expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanhook"));
+    command.args(["serve", "--ephemeral", "--listen", "127.0.0.1:0"]).env("SCANHOOK__DISPATCH__EXTRA_CA_FILE", &file);
+    assert_fails(&command.output().expect("scanhook runs"), 1, "empty.pem has no certificate in PEM");
 }
 
 #[test]
@@ -202,6 +243,35 @@ async fn a_story_is_told_from_the_command_line() {
     let refused = against(&service, &["publish", "hostedscan", "risk.new", "{}"]).await;
     assert_fails(&refused, 1, "hostedscan has no event type `risk.new`");
     assert_fails(&against(&service, &["publish", "standard", "a.b", "{"]).await, 1, "the content is not JSON");
+    let bad_key = ["publish", "standard", "a.b", "1", "--idempotency-key", "a\nb"];
+    assert_fails(&against(&service, &bad_key).await, 1, "idempotency-key has characters that HTTP forbids");
+    let bad_key = ["events", "list", "--api-key", "a\nb"];
+    assert_fails(&against(&service, &bad_key).await, 1, "the API key has characters that HTTP forbids");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_content_that_is_no_ordinary_json_is_shown_as_it_was_published() {
+    let database = Database::sqlite();
+    let service = Service::start(&database).await;
+    for content in
+        [r#"{"n":  1e999}"#, r#"{"s": "\ud800", "n": 1.10}"#, &format!("{}{}", "[".repeat(100), "]".repeat(100))]
+    {
+        let publish = against(&service, &["publish", "standard", "a.b", content]).await;
+        assert!(success(&publish).starts_with("published a.b"), "{content}");
+        let list = success(&against(&service, &["events", "list", "--json", "--limit", "1"]).await);
+        assert!(list.contains(content), "{content} is not in {list}");
+        let id = list.split('"').nth(5).expect("an id").to_owned();
+        assert!(success(&against(&service, &["events", "show", &id]).await).contains(content), "{content}");
+        assert!(success(&against(&service, &["events", "list"]).await).contains(&id));
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a device that is always full");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scanhook"));
+    let output = command.args(["config", "--defaults"]).stdout(full).stderr(Stdio::piped()).output().expect("it runs");
+    assert_fails(&output, 1, "cannot write to standard output: No space left");
 }
 
 #[test]

@@ -6,10 +6,11 @@ use scanhook::delivery::Status;
 use scanhook::id::AccountId;
 use scanhook::store::{DeliveryFilter, Page, Store};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use sqlx::{Connection, Executor};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::support::{Database, PATIENCE, Receiver, on_both_databases, test_config, text};
+use crate::support::{Database, PATIENCE, Receiver, on_both_databases, spawn, test_config, text};
 
 /// A running `scanhook serve`.
 struct Daemon {
@@ -20,11 +21,16 @@ struct Daemon {
 
 impl Daemon {
     async fn start(database: &Database, settings: &[(&str, &str)]) -> Self {
+        Self::start_logging_to(Stdio::inherit(), database, settings).await
+    }
+
+    async fn start_logging_to(log: Stdio, database: &Database, settings: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_scanhook"))
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--database-url", &database.url])
             .env("SCANHOOK__LOG__LEVEL", "warn")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .expect("the daemon starts");
@@ -120,6 +126,34 @@ on_both_databases! {
         assert_eq!(receiver.ids().len(), 30);
     }
 
+    async fn a_log_that_cannot_be_written_stops_nothing(database) {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("a device that is always full");
+        let settings = [("SCANHOOK__LOG__LEVEL", "info")];
+        let daemon = Daemon::start_logging_to(full.into(), database, &settings).await;
+        let receiver = Receiver::answering([500, 200]).await;
+        let subscriber = json!({"url": receiver.url, "vendor": "standard", "retry_schedule": ["10ms"]});
+        daemon.post("/api/v1/subscribers", &subscriber).await;
+        daemon.publish(1).await;
+        receiver.wait_for(2).await;
+        assert_eq!(daemon.stop().await, Some(0));
+        assert_eq!((receiver.count(), count(database, Status::Succeeded).await), (2, 1));
+    }
+
+    async fn a_client_and_a_receiver_that_hold_on_cannot_double_the_shutdown_limit(database) {
+        let receiver = Receiver::gated(0).await;
+        let daemon = Daemon::start(database, &[("SCANHOOK__SERVER__SHUTDOWN_LIMIT", "4s")]).await;
+        daemon.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
+        daemon.publish(1).await;
+        receiver.wait_for(1).await;
+        let address = daemon.url.trim_start_matches("http://").to_owned();
+        let mut half_a_request = tokio::net::TcpStream::connect(address).await.expect("connects");
+        half_a_request.write_all(b"POST /api/v1/events HTTP/1.1\r\nhost: a\r\n").await.expect("sent");
+        let clock = scanhook::clock::Clock::Real.stopwatch();
+        assert_eq!(daemon.stop().await, Some(0));
+        let took = clock.elapsed();
+        assert!(took < std::time::Duration::from_millis(7_500), "{took:?}");
+    }
+
     async fn retries_happen_by_themselves(database) {
         let receiver = Receiver::answering([503, 503, 200]).await;
         let daemon = Daemon::start(database, &[]).await;
@@ -166,5 +200,34 @@ async fn two_daemons_on_one_postgres_send_no_event_twice() {
     assert_eq!(codes, (Some(0), Some(0)));
     assert_eq!((receiver.count(), receiver.ids().len()), (2_000, 2_000));
     assert_eq!(count(&database, Status::Succeeded).await, 2_000);
+    database.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_whose_client_hangs_up_in_its_midst_is_carried_out() {
+    let database = Database::postgres().await;
+    let daemon = Daemon::start(&database, &[("SCANHOOK__DATABASE__CONNECTIONS", "2")]).await;
+    let connect = async || sqlx::PgConnection::connect(&database.url).await.expect("connects");
+    let (mut holder, mut watcher) = (connect().await, connect().await);
+    for round in 0..5 {
+        holder.execute("begin; lock table subscriber in exclusive mode").await.expect("locked");
+        let body = json!({"url": format!("http://127.0.0.1:9/{round}"), "vendor": "standard"});
+        let request = daemon.http.post(format!("{}/api/v1/subscribers", daemon.url)).json(&body);
+        let client = spawn(async move { request.send().await });
+        let waits = "select count(*) from pg_locks where relation = 'subscriber'::regclass and not granted";
+        let is_waiting =
+            async { while sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut watcher).await.expect("a count") == 0 {} };
+        tokio::time::timeout(PATIENCE, is_waiting).await.expect("the change is under way");
+        client.abort();
+        assert!(client.await.is_err());
+        daemon.http.get(format!("{}/api/v1/event-types", daemon.url)).send().await.expect("the daemon answers");
+        holder.execute("commit").await.expect("unlocked");
+    }
+    let all_are_there = async {
+        let count = "select count(*) from subscriber";
+        while sqlx::query_scalar::<_, i64>(count).fetch_one(&mut watcher).await.expect("a count") < 5 {}
+    };
+    tokio::time::timeout(PATIENCE, all_are_there).await.expect("every change was carried out");
+    assert_eq!(daemon.stop().await, Some(0));
     database.remove().await;
 }

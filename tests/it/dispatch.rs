@@ -102,6 +102,18 @@ on_both_databases! {
         }
     }
 
+    async fn a_retry_after_behind_long_headers_is_honoured(database) {
+        let service = Service::start(database).await;
+        let headers = vec![("x-long", "h".repeat(30_000)), ("retry-after", "3600".to_owned())];
+        let receiver = Receiver::answering([Reply { headers, ..Reply::from(503) }]).await;
+        service.subscribe(&receiver.url).await;
+        let event = service.publish("invoice.paid").await;
+        service.dispatch().await;
+        let delivery = service.only_delivery(&event).await;
+        assert_eq!(delivery["next_try"], "2026-01-01T01:00:00.000000Z");
+        assert!(delivery["attempts"][0]["response_headers"].to_string().contains("retry-after"), "{delivery}");
+    }
+
     async fn gone_fails_at_once_and_disables_the_subscriber(database) {
         let service = Service::start(database).await;
         let receiver = Receiver::answering([500, 410]).await;

@@ -113,6 +113,19 @@ on_both_databases! {
         assert_eq!(service.get("/api/v1/events").await.expect(200)["data"].as_array().map(Vec::len), Some(2));
     }
 
+    async fn a_leap_second_does_not_change_the_body_between_attempts(database) {
+        let service = Service::start(database).await;
+        let receiver = Receiver::answering([500, 200]).await;
+        service.subscribe_as(json!({"url": receiver.url, "vendor": "standard", "retry_schedule": ["5s"]})).await;
+        let event = json!({"vendor": "standard", "event_type": "a.b", "content": 1, "occurred_at": "2016-12-31T23:59:60.5Z"});
+        service.post("/api/v1/events", event).await.expect(202);
+        service.dispatch().await;
+        service.advance("5s");
+        service.dispatch().await;
+        let got = receiver.got();
+        assert_eq!((got.len(), &got[0].body), (2, &got[1].body));
+    }
+
     async fn a_thousand_events_are_published_together(database) {
         let service = Service::start(database).await;
         let receiver = Receiver::answering([200]).await;

@@ -248,7 +248,11 @@ async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
     let mut settings = test_config(&Database::sqlite()).database;
     for (url, part) in [
         ("postgres://me:word@127.0.0.1:1/none", "cannot open the database postgres://me:***@127.0.0.1:1/none: "),
-        ("sqlite:/no/such/directory/a.db", "cannot lock /no/such/directory/a.db-lock"),
+        ("sqlite:/no/such/directory/a.db", "there is no folder /no/such/directory"),
+        ("sqlite:file::memory:", "neither `sqlite:FILE`, `sqlite::memory:` nor"),
+        ("sqlite:a.db?mode=memory", "neither `sqlite:FILE`, `sqlite::memory:` nor"),
+        ("sqlite:file:a.db", "neither `sqlite:FILE`, `sqlite::memory:` nor"),
+        ("postgres://me:word@127.0.0.1:port/none", "postgres://***@127.0.0.1:port/none"),
         ("mysql://127.0.0.1/none", "neither `sqlite:FILE`"),
         ("sqlite:", "neither `sqlite:FILE`"),
     ] {
