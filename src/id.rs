@@ -145,6 +145,10 @@ id!(
     /// The id of a delivery.
     DeliveryId
 );
+id!(
+    /// The id of anything in a world: a user, a target, a weakness, a scan, a schedule, …
+    ObjectId
+);
 
 impl AccountId {
     /// The account that always exists; the migrations insert it.

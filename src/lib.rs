@@ -12,6 +12,7 @@ pub mod account;
 pub mod schedule;
 pub mod subscriber;
 pub mod delivery;
+pub mod world;
 pub mod vendors;
 pub mod config;
 pub mod store;

@@ -4,10 +4,12 @@
 
 use chrono::{DateTime, Utc};
 use rand_chacha::ChaCha12Rng;
+use serde_json::Value;
 
 use crate::event::{Event, Vendor};
 use crate::problem::FieldProblem;
 use crate::subscriber::{Options, Secret, Subscriber};
+use crate::world::Fact;
 
 mod catalogue;
 mod halo;
@@ -20,6 +22,13 @@ mod standard;
 pub use catalogue::{Catalogue, EventType, Provenance};
 pub use overrides::{remove, set};
 pub use signature::{Explanation, Scheme};
+
+/// An event in a vendor's words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    pub event_type: &'static str,
+    pub content: Value,
+}
 
 /// How one vendor's webhooks look, and what may be published in its name.
 pub trait Dialect: Sync {
@@ -37,6 +46,11 @@ pub trait Dialect: Sync {
     /// Whether a subscriber with these options gets the event, beside its event-type patterns.
     fn wants(&self, _event: &Event, _options: &Options) -> bool {
         true
+    }
+
+    /// What the vendor says of a fact: its own events, or none.
+    fn tell(&self, _fact: &Fact) -> Vec<Told> {
+        Vec::new()
     }
 
     /// Checks the name of an event type, where there is no catalogue to look it up in.

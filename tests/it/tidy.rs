@@ -29,12 +29,13 @@ fn read(path: &str) -> String {
 }
 
 /// The layers, lowest first. A module imports from lower layers; within one only where marked.
-const LAYERS: [(&[&str], bool); 9] = [
+const LAYERS: [(&[&str], bool); 10] = [
     (&["id", "clock", "random", "problem", "batch"], true),
-    (&["event", "account", "schedule", "subscriber", "delivery"], true),
+    (&["event", "account", "schedule", "subscriber", "delivery", "world"], true),
     (&["config"], false),
     (&["vendors", "store", "handover", "telemetry"], false),
     (&["publish"], false),
+    (&["scanner"], false),
     (&["http", "dispatch", "receiver"], false),
     (&["app"], false),
     (&["cli"], false),

@@ -1,0 +1,116 @@
+//! Objects: whatever a world holds, by kind. Each is stored as one JSON document.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::nouns::{PciReport, Project, Run, RunState, Scan, Schedule, Target, User, Weakness};
+use crate::id::ObjectId;
+
+/// What kind of object it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    User,
+    Target,
+    Weakness,
+    Scan,
+    Schedule,
+    Run,
+    PciReport,
+    Project,
+}
+
+impl Kind {
+    /// Its name in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Target => "target",
+            Self::Weakness => "weakness",
+            Self::Scan => "scan",
+            Self::Schedule => "schedule",
+            Self::Run => "run",
+            Self::PciReport => "pci_report",
+            Self::Project => "project",
+        }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        serde_json::from_value(Value::from(text)).map_err(|error| error.to_string())
+    }
+}
+
+macro_rules! objects {
+    ($($kind:ident),+) => {
+        /// Anything that a world holds.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Object { $($kind(Arc<$kind>)),+ }
+
+        $(impl From<$kind> for Object {
+            fn from(object: $kind) -> Self {
+                Self::$kind(Arc::new(object))
+            }
+        }
+
+        impl From<Arc<$kind>> for Object {
+            fn from(object: Arc<$kind>) -> Self {
+                Self::$kind(object)
+            }
+        })+
+
+        impl Object {
+            /// Its id.
+            pub fn id(&self) -> ObjectId {
+                match self { $(Self::$kind(object) => object.id),+ }
+            }
+
+            /// Its number among its kind; of a weakness, within its target.
+            pub fn number(&self) -> u64 {
+                match self { $(Self::$kind(object) => object.number),+ }
+            }
+
+            /// What kind it is.
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$kind(_) => Kind::$kind),+ }
+            }
+
+            /// Its document.
+            pub fn to_json(&self) -> String {
+                match self { $(Self::$kind(object) => serde_json::to_string(&**object)),+ }
+                    .expect("objects of a world serialise")
+            }
+
+            /// Reads a document of this kind.
+            pub fn from_json(kind: Kind, json: &str) -> serde_json::Result<Self> {
+                Ok(match kind { $(Kind::$kind => Self::$kind(Arc::new(serde_json::from_str(json)?))),+ })
+            }
+        }
+    };
+}
+
+objects!(User, Target, Weakness, Scan, Schedule, Run, PciReport, Project);
+
+impl Object {
+    /// The target it belongs to.
+    pub fn target_id(&self) -> Option<ObjectId> {
+        match self {
+            Self::Weakness(weakness) => Some(weakness.target_id),
+            Self::Scan(scan) => Some(scan.target_id),
+            _ => None,
+        }
+    }
+
+    /// Whether it cannot change any more, and nothing that changes needs it.
+    pub fn is_finished(&self) -> bool {
+        match self {
+            Self::Scan(scan) => scan.state.has_ended(),
+            Self::Run(run) => run.state != RunState::Running,
+            _ => false,
+        }
+    }
+}
