@@ -21,6 +21,7 @@ use crate::handover::Handover;
 use crate::http::{Api, router};
 use crate::publish::Publisher;
 use crate::random::Chance;
+use crate::scanner::Scanner;
 use crate::store::Store;
 
 /// scanhook with its database open, ready to serve.
@@ -29,6 +30,7 @@ pub struct App {
     pub store: Store,
     pub clock: Clock,
     pub dispatcher: Arc<Dispatcher>,
+    pub scanner: Arc<Scanner>,
     router: Router,
     config: Config,
     /// The tasks that commit batches; `finish` ends them.
@@ -70,6 +72,14 @@ impl App {
             &writers,
             finish.clone(),
         );
+        let scanner = Arc::new(Scanner::new(
+            store.clone(),
+            publisher.clone(),
+            clock.clone(),
+            chance.clone(),
+            config.scanner.clone(),
+        ));
+        scanner.sync_schedules().await.context("cannot set the schedules of the settings")?;
         let parts = Parts {
             store: store.clone(),
             handover: Arc::clone(&handover),
@@ -84,6 +94,7 @@ impl App {
             store: store.clone(),
             publisher,
             handover,
+            scanner: Arc::clone(&scanner),
             clock: clock.clone(),
             chance,
             auth_mode: config.auth.mode,
@@ -91,7 +102,7 @@ impl App {
             body_limit_bytes: config.server.body_limit_bytes,
             batch_body_limit_bytes: config.server.batch_body_limit_bytes,
         });
-        Ok(Self { store, clock, dispatcher, router, config, writers, finish })
+        Ok(Self { store, clock, dispatcher, scanner, router, config, writers, finish })
     }
 
     /// The HTTP surface, for serving it elsewhere than [`run`](Self::run) does.
@@ -124,6 +135,11 @@ impl App {
             let stop = stop_dispatch.clone();
             async move { dispatcher.run(&stop).await }
         });
+        let scanner = Arc::clone(&self.scanner);
+        let scanning = tasks.spawn({
+            let stop = stop.clone();
+            async move { scanner.run(&stop).await }
+        });
         // Clients that hold on must leave time for the attempts that are under way.
         let served = serve(listener, self.router.clone(), stop.clone(), limit / 2).await;
         info!("stopping: finishing what is in flight, for at most {}", humantime::format_duration(limit));
@@ -133,6 +149,11 @@ impl App {
             () = too_late.cancelled() => {
                 warn!("attempts were still under way at the limit; their leases lapse and they are made again");
             }
+        }
+        // What it is at is one transaction; its commit needs the writers.
+        tokio::select! {
+            _ = scanning => (),
+            () = too_late.cancelled() => (),
         }
         self.close().await;
         served

@@ -95,6 +95,19 @@ pub mod rfc3339 {
     pub fn serialize<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::format_time(*time))
     }
+
+    /// The same for a time that may not have come yet: null.
+    pub mod option {
+        use chrono::{DateTime, Utc};
+
+        /// Writes the time, or null.
+        pub fn serialize<S: serde::Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => super::serialize(time, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

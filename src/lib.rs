@@ -19,6 +19,7 @@ pub mod store;
 pub mod batch;
 pub mod handover;
 pub mod publish;
+pub mod scanner;
 pub mod dispatch;
 pub mod http;
 pub mod telemetry;

@@ -19,7 +19,7 @@ use crate::handover::{Handover, InHand};
 use crate::id::{AccountId, DeliveryId, EventId};
 use crate::problem::{FieldProblem, check_text, quote};
 use crate::random::Chance;
-use crate::store::{self, EventWithDeliveries, Inserted, NewDelivery, Publication, Store};
+use crate::store::{self, EventWithDeliveries, Inserted, NewDelivery, Publication, Store, WorldChange};
 use crate::subscriber::Subscriber;
 use crate::vendors::{Dialect, dialect};
 
@@ -68,6 +68,8 @@ pub enum Refused {
     KeyReused(String),
     #[error("the database could not take the event")]
     Database(Arc<store::Error>),
+    #[error("the world has changed meanwhile")]
+    WorldChanged,
     #[error("the id made for the event is taken")]
     Clash,
     #[error("shutting down")]
@@ -77,10 +79,17 @@ pub enum Refused {
 /// Publishes events in batches that form by themselves.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    batcher: Batcher<Vec<Ready>, Vec<Result<Published, Refused>>>,
+    batcher: Batcher<Group, Vec<Result<Published, Refused>>>,
     clock: Clock,
     chance: Chance,
     validation: Validation,
+}
+
+/// Events that were handed in together, and the change of a world that they tell of.
+#[derive(Debug)]
+struct Group {
+    events: Vec<Ready>,
+    world: Option<WorldChange>,
 }
 
 /// A checked event, and when its deliveries are due.
@@ -126,13 +135,23 @@ impl Publisher {
                 Err(reason) => refused.push(Some(reason)),
             }
         }
-        let answers = if ready.is_empty() { Ok(Vec::new()) } else { self.batcher.submit(ready).await };
+        let group = Group { events: ready, world: None };
+        let answers = if group.events.is_empty() { Ok(Vec::new()) } else { self.batcher.submit(group).await };
         let mut answers = answers.map(Vec::into_iter);
         let mut next_answer = || match &mut answers {
             Ok(answers) => answers.next().unwrap_or(Err(Refused::Stopped)),
             Err(Stopped) => Err(Refused::Stopped),
         };
         refused.into_iter().map(|reason| reason.map_or_else(&mut next_answer, Err)).collect()
+    }
+
+    /// Stores a change of a world together with the events that tell of it: all of it or nothing.
+    pub async fn publish_change(&self, change: WorldChange, events: Vec<NewEvent>) -> Result<(), Refused> {
+        let check = |event| self.check(change.account_id, event);
+        let events = events.into_iter().map(check).collect::<Result<Vec<Ready>, Refused>>()?;
+        let group = Group { events, world: Some(change) };
+        let answers = self.batcher.submit(group).await.map_err(|Stopped| Refused::Stopped)?;
+        answers.into_iter().try_for_each(|answer| answer.map(drop))
     }
 
     /// Checks one event and gives it its ids.
@@ -236,26 +255,45 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write_groups(&self, groups: Vec<Vec<Ready>>) -> Vec<Vec<Result<Published, Refused>>> {
-        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
-        let all: Vec<Ready> = groups.into_iter().flatten().collect();
-        let count = all.len();
-        let mut answers = match self.write(all).await {
-            Ok(answers) => answers.into_iter(),
-            Err(error) => {
-                let error = Arc::new(error);
-                let refuse = |_| Err(Refused::Database(Arc::clone(&error)));
-                (0..count).map(refuse).collect::<Vec<_>>().into_iter()
+    /// Stores groups, together but for those that change a world: these stand or fall alone.
+    async fn write_groups(&self, groups: Vec<Group>) -> Vec<Vec<Result<Published, Refused>>> {
+        let mut together: Vec<Ready> = Vec::new();
+        let mut answered: Vec<Result<Vec<Result<Published, Refused>>, usize>> = Vec::with_capacity(groups.len());
+        for Group { events, world } in groups {
+            match world {
+                None => {
+                    answered.push(Err(events.len()));
+                    together.extend(events);
+                }
+                Some(world) => answered.push(Ok(self.write_change(events, &world).await)),
             }
-        };
-        sizes.into_iter().map(|size| answers.by_ref().take(size).collect()).collect()
+        }
+        let count = together.len();
+        let answers = if count == 0 { Ok(Vec::new()) } else { self.write(together, None).await };
+        let mut answers = answers.unwrap_or_else(|error| refuse_all(error, count)).into_iter();
+        let answer = |group: Result<Vec<_>, usize>| group.unwrap_or_else(|size| answers.by_ref().take(size).collect());
+        answered.into_iter().map(answer).collect()
+    }
+
+    async fn write_change(&self, events: Vec<Ready>, world: &WorldChange) -> Vec<Result<Published, Refused>> {
+        let count = events.len();
+        match self.write(events, Some(world)).await {
+            Ok(answers) => answers,
+            Err(store::Error::WorldChanged) => vec![Err(Refused::WorldChanged)],
+            // One answer at least: a change may have no events.
+            Err(error) => refuse_all(error, count.max(1)),
+        }
     }
 
     /// Stores a batch in one transaction and hands over what is due.
-    async fn write(&self, batch: Vec<Ready>) -> Result<Vec<Result<Published, Refused>>, store::Error> {
+    async fn write(
+        &self,
+        batch: Vec<Ready>,
+        world: Option<&WorldChange>,
+    ) -> Result<Vec<Result<Published, Refused>>, store::Error> {
         let accounts: Vec<AccountId> = batch.iter().map(|ready| ready.event.account_id).collect();
         let plan = |subscribers: Vec<Subscriber>| self.plan(batch, &subscribers);
-        let (stored, rest) = self.store.insert_events(accounts, plan).await?;
+        let (stored, rest) = self.store.insert_events(accounts, world, plan).await?;
         let mut answers = Vec::with_capacity(stored.len());
         for ((publication, inserted), (in_hand, warnings)) in stored.into_iter().zip(rest) {
             let answer = match inserted {
@@ -318,6 +356,12 @@ impl Writer {
         }
         (Publication { event, deliveries }, handed_over)
     }
+}
+
+/// The same refusal for every event of a batch that the database did not take.
+fn refuse_all(error: store::Error, count: usize) -> Vec<Result<Published, Refused>> {
+    let error = Arc::new(error);
+    (0..count).map(|_| Err(Refused::Database(Arc::clone(&error)))).collect()
 }
 
 /// The event as the API shows it, without reading it back.

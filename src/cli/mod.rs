@@ -16,9 +16,14 @@ mod migrate;
 mod output;
 mod publish;
 mod receive;
+mod scan;
+mod scenario;
+mod schedules;
 mod serve;
 mod signatures;
+mod story;
 mod subscribers;
+mod targets;
 mod trigger;
 
 use crate::config::{Config, Origin, Sources, environment};
@@ -71,6 +76,18 @@ enum Command {
     /// See where deliveries stand, and send them again.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
+    /// Start scans, watch them, cancel them.
+    #[command(subcommand)]
+    Scan(scan::Command),
+    /// Manage what there is to scan.
+    #[command(subcommand)]
+    Targets(targets::Command),
+    /// Start scans by the clock.
+    #[command(subcommand)]
+    Schedules(schedules::Command),
+    /// Tell stories as timed steps.
+    #[command(subcommand)]
+    Scenario(scenario::Command),
     Receive(receive::Args),
     Sign(signatures::Sign),
     Verify(signatures::Verify),
@@ -105,6 +122,10 @@ pub async fn main() -> ExitCode {
         Command::EventTypes(args) => event_types::run(&global, args),
         Command::Sign(args) => signatures::sign(&global, &args),
         Command::Verify(args) => signatures::verify(&global, args),
+        Command::Scan(command) => scan::run(&global, command).await,
+        Command::Targets(command) => targets::run(&global, command).await,
+        Command::Schedules(command) => schedules::run(&global, command).await,
+        Command::Scenario(command) => scenario::run(&global, command).await,
         Command::Receive(args) => receive::run(&global, args).await,
         Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Config(args) => config::run(&global, args),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta};
 use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
@@ -20,6 +21,7 @@ pub use sources::{ConfigErrors, Origin, Sources, environment};
 
 use crate::event::Vendor;
 use crate::schedule::{RetrySchedule, human};
+use crate::world::ticks::NewSchedule;
 
 /// The documented defaults.
 pub const DEFAULTS: &str = include_str!("../../config.toml");
@@ -34,6 +36,7 @@ pub struct Config {
     pub publish: Publish,
     pub dispatch: Dispatch,
     pub vendors: Vendors,
+    pub scanner: ScannerSettings,
     pub chance: ChanceSettings,
     pub log: Log,
     pub client: Client,
@@ -151,6 +154,17 @@ pub struct Publish {
     pub validation: Validation,
 }
 
+/// The fake scanner.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScannerSettings {
+    pub time_scale: f64,
+    pub vendors: Vec<Vendor>,
+    #[serde(with = "human")]
+    pub poll_every: Duration,
+    pub schedule: Vec<NewSchedule>,
+}
+
 /// Where chance comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seed {
@@ -238,6 +252,7 @@ impl Config {
             ("dispatch.poll_every", self.dispatch.poll_every),
             ("dispatch.timeout", self.dispatch.timeout),
             ("database.connect_timeout", self.database.connect_timeout),
+            ("scanner.poll_every", self.scanner.poll_every),
         ] {
             let day = Duration::from_secs(86_400);
             let holds = (Duration::from_millis(10)..=day).contains(&duration);
@@ -248,6 +263,19 @@ impl Config {
         let month = Duration::from_secs(30 * 86_400);
         require(self.dispatch.retry_after_limit <= month, "dispatch.retry_after_limit: must be at most 30days");
         require((0.0..=1.0).contains(&self.dispatch.jitter), "dispatch.jitter: must be from 0 to 1");
+        let scale = self.scanner.time_scale;
+        require((0.001..=1_000_000.0).contains(&scale), "scanner.time_scale: must be from 0.001 to 1000000");
+        let told = self.scanner.vendors.iter().all(|vendor| *vendor != Vendor::Standard);
+        require(told, "scanner.vendors: standard has no words of its own for a scan; leave it out");
+        for (index, schedule) in self.scanner.schedule.iter().enumerate() {
+            // Whether it ever fires does not depend on the day it is asked.
+            for problem in schedule.check(DateTime::UNIX_EPOCH + TimeDelta::days(20_000)) {
+                require(
+                    false,
+                    &format!("scanner.schedule.{index}{}: {}", problem.pointer.replace('/', "."), problem.reason),
+                );
+            }
+        }
         let keyless = self.auth.mode == AuthMode::Keys && self.auth.default_key.is_empty();
         require(!keyless, "auth.default_key: must be set when auth.mode is \"keys\"");
         let exposed = self.auth.mode == AuthMode::Open && !self.server.listen.ip().to_canonical().is_loopback();

@@ -7,6 +7,7 @@ use tracing::error;
 
 use crate::problem::FieldProblem;
 use crate::publish::Refused;
+use crate::scanner::{self, Refusal};
 use crate::store;
 
 /// A problem detail (RFC 9457).
@@ -147,6 +148,7 @@ impl From<store::Error> for Problem {
     fn from(failure: store::Error) -> Self {
         match failure {
             store::Error::NotFound(what) => Self::not_found(format!("there is no such {what} in this account")),
+            store::Error::WorldChanged => Self::unavailable("the world is changing too fast; try again"),
             store::Error::KeyTaken => Self::conflict("key-taken", "The API key is taken", failure.to_string()),
             store::Error::Away(failure) => {
                 error!(error = %failure, "the database does not answer: {failure}");
@@ -156,6 +158,20 @@ impl From<store::Error> for Problem {
                 error!(error = %failure, "the database failed: {failure}");
                 Self::internal()
             }
+        }
+    }
+}
+
+impl From<scanner::Error> for Problem {
+    fn from(failure: scanner::Error) -> Self {
+        match failure {
+            scanner::Error::Refused(Refusal::NotFound(detail)) => Self::not_found(detail),
+            scanner::Error::Refused(Refusal::Invalid(errors)) => Self::invalid(errors),
+            scanner::Error::Refused(Refusal::Conflict(detail)) => {
+                Self::conflict("state-conflict", "It does not fit the present state", detail)
+            }
+            scanner::Error::Event(refused) => refused.into(),
+            scanner::Error::Store(failure) => failure.into(),
         }
     }
 }
@@ -185,6 +201,7 @@ impl From<Refused> for Problem {
                 error!(error = %failure, "events were not stored: {failure:?}");
                 Self::unavailable("the database could not take the event; nothing was stored, try again")
             }
+            Refused::WorldChanged => Self::unavailable("the world is changing too fast; nothing was stored, try again"),
             Refused::Clash => Self::unavailable("the id made for the event is taken; nothing was stored, try again"),
             Refused::Stopped => Self::unavailable("scanhook is shutting down; nothing was stored"),
         }

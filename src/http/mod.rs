@@ -24,9 +24,14 @@ mod event_types;
 mod events;
 mod extract;
 mod page;
+mod scans;
+mod scenarios;
+mod schedules;
 mod signatures;
 mod subscribers;
+mod targets;
 mod trigger;
+mod users;
 
 pub use error::Problem;
 
@@ -35,6 +40,7 @@ use crate::config::AuthMode;
 use crate::handover::Handover;
 use crate::publish::Publisher;
 use crate::random::Chance;
+use crate::scanner::Scanner;
 use crate::store::Store;
 
 /// What handlers work with.
@@ -43,6 +49,7 @@ pub struct Api {
     pub store: Store,
     pub publisher: Publisher,
     pub handover: Arc<Handover>,
+    pub scanner: Arc<Scanner>,
     pub clock: Clock,
     pub chance: Chance,
     pub auth_mode: AuthMode,
@@ -60,6 +67,11 @@ pub struct Api {
         (name = "signatures", description = "Why a signature does or does not verify"),
         (name = "deliveries", description = "One event owed to one subscriber, over all its attempts"),
         (name = "subscribers", description = "Registered URLs that want events"),
+        (name = "targets", description = "What there is to scan, and its weaknesses"),
+        (name = "scans", description = "A scanner's look at a target"),
+        (name = "schedules", description = "Scans that start by the clock"),
+        (name = "scenarios", description = "Stories told as timed steps"),
+        (name = "users", description = "Who uses the vendor's product"),
         (name = "accounts", description = "Isolated tenants"),
     )
 )]
@@ -74,6 +86,11 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(signatures::router())
         .merge(deliveries::router())
         .merge(subscribers::router())
+        .merge(targets::router())
+        .merge(scans::router())
+        .merge(schedules::router())
+        .merge(scenarios::router())
+        .merge(users::router())
         .merge(accounts::router())
 }
 

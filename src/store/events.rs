@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::subscribers::{Row as SubscriberRow, all};
+use super::world::{WorldChange, store_change};
 use super::{
     Error, Store, Tx, event_columns, in_list, micros, read, runs, subscriber_columns, time, undecodable, within, word,
 };
@@ -117,6 +118,7 @@ impl TryFrom<DeliveryRow> for Delivery {
 impl Store {
     /// Stores events and their deliveries in one transaction. The answers are in the same order.
     ///
+    /// A change of a world is stored with them, or none of it all is: [`Error::WorldChanged`].
     /// `plan` is given the enabled subscribers of these accounts, oldest first, as they are until
     /// the transaction ends, and says what to store; the answer has its second part as it is.
     /// An event whose idempotency key is known, from before or from earlier in the same call,
@@ -124,9 +126,13 @@ impl Store {
     pub async fn insert_events<T: Send>(
         &self,
         accounts: impl IntoIterator<Item = AccountId>,
+        world: Option<&WorldChange>,
         plan: impl FnOnce(Vec<Subscriber>) -> (Vec<Publication>, T) + Send,
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
         let mut tx = self.begin().await?;
+        if let Some(world) = world {
+            store_change(&mut tx, world).await?;
+        }
         let (publications, rest) = plan(self.hold_enabled_subscribers(&mut tx, in_list(accounts)).await?);
         let stored = insert_event_rows(&mut tx, &publications).await?;
         insert_deliveries(&mut tx, publications.iter().filter(|new| stored.contains(&new.event.id))).await?;
@@ -150,6 +156,9 @@ impl Store {
 
     /// The enabled subscribers of accounts, oldest first, as they are until the transaction ends.
     async fn hold_enabled_subscribers(&self, tx: &mut Tx, accounts: Vec<AccountId>) -> Result<Vec<Subscriber>, Error> {
+        if accounts.is_empty() {
+            return Ok(Vec::new());
+        }
         all(within!(tx, |db| {
             let mut select = QueryBuilder::<Db>::new(concat!(
                 "select ",

@@ -14,12 +14,14 @@ mod events;
 mod lists;
 mod open;
 mod subscribers;
+mod world;
 
 pub use claims::Record;
 pub use deliveries::{DeliveryDetail, Redelivered};
 pub use events::{EventWithDeliveries, Inserted, NewDelivery, Publication};
 pub use lists::{DeliveryFilter, EventFilter, ListedDelivery, Page};
 pub use open::OpenError;
+pub use world::WorldChange;
 
 /// The most rows that one statement inserts or updates: a power of two, so that few texts of each
 /// statement are prepared, and small enough for SQLite's limit on parameters.
@@ -31,6 +33,9 @@ pub enum Error {
     /// There is no such row in this account.
     #[error("no such {0}")]
     NotFound(&'static str),
+    /// Another change of the same world was stored first.
+    #[error("the world has changed meanwhile")]
+    WorldChanged,
     /// Another account has this API key.
     #[error("another account has this API key")]
     KeyTaken,

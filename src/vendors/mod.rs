@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::event::{Event, Vendor};
 use crate::problem::FieldProblem;
 use crate::subscriber::{Options, Secret, Subscriber};
-use crate::world::Fact;
+use crate::world::{Fact, Object, World};
 
 mod catalogue;
 mod halo;
@@ -51,6 +51,11 @@ pub trait Dialect: Sync {
     /// What the vendor says of a fact: its own events, or none.
     fn tell(&self, _fact: &Fact) -> Vec<Told> {
         Vec::new()
+    }
+
+    /// An object of a world as the vendor shows it; none if the vendor has no such thing.
+    fn show(&self, _object: &Object, _world: &World) -> Option<Value> {
+        None
     }
 
     /// Checks the name of an event type, where there is no catalogue to look it up in.

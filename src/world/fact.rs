@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::definitions::Level;
 use super::nouns::{PciReport, Project, Scan, Target, User, Weakness};
 use super::observe::Observation;
+use crate::event::Vendor;
 
 /// How many weaknesses there are of each level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -29,12 +31,22 @@ impl Counts {
 
     /// Counts one more.
     pub fn add(&mut self, level: Level) {
-        *match level {
+        *self.of_level(level) += 1;
+    }
+
+    fn of_level(&mut self, level: Level) -> &mut u32 {
+        match level {
             Level::Low => &mut self.low,
             Level::Medium => &mut self.medium,
             Level::High => &mut self.high,
             Level::Critical => &mut self.critical,
-        } += 1;
+        }
+    }
+
+    /// Counts one less.
+    pub fn remove(&mut self, level: Level) {
+        let count = self.of_level(level);
+        *count = count.saturating_sub(1);
     }
 
     /// All of them.
@@ -103,6 +115,18 @@ pub enum What {
     FileAttached(Arc<Project>, String),
     /// The state before.
     ProjectStateChanged(Arc<Project>, String),
+}
+
+/// An event that is emitted as it is, in a vendor's words: whatever a story needs that no fact tells.
+#[derive(Debug, Clone)]
+pub struct Emitted {
+    pub vendor: Vendor,
+    pub event_type: String,
+    pub content: Value,
+    pub occurred_at: DateTime<Utc>,
+    pub deliver_at: Option<DateTime<Utc>>,
+    /// Whether its content must fit its schema.
+    pub is_checked: bool,
 }
 
 impl What {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
@@ -19,12 +19,13 @@ pub mod nouns;
 mod objects;
 pub mod observe;
 pub mod surface;
+pub mod ticks;
 
 pub use definitions::{Definition, Level, Place, Scanner, definition, definitions};
-pub use fact::{About, Counts, Fact, What};
+pub use fact::{About, Counts, Emitted, Fact, What};
 pub use nouns::{
-    Missed, Outcome, PciReport, PciState, Plan, Project, Run, RunState, Scan, ScanState, Schedule, Target, TargetKind,
-    User, Weakness, WeaknessState,
+    Late, Missed, Outcome, PciReport, PciState, Plan, Project, Run, RunState, Scan, ScanState, Schedule, Target,
+    TargetKind, User, Weakness, WeaknessState,
 };
 pub use objects::{Kind, Object};
 pub use observe::{Observation, observe};
@@ -66,6 +67,7 @@ pub struct World {
     changed: BTreeSet<ObjectId>,
     changed_timers: BTreeSet<ObjectId>,
     facts: Vec<Fact>,
+    emitted: Vec<Emitted>,
 }
 
 /// What has changed in a world since it was read.
@@ -75,6 +77,7 @@ pub struct Changes {
     /// Timers by subject; none where one has ended.
     pub timers: Vec<(ObjectId, Option<Timer>)>,
     pub facts: Vec<Fact>,
+    pub emitted: Vec<Emitted>,
 }
 
 impl World {
@@ -101,6 +104,7 @@ impl World {
             objects: changed.iter().filter_map(|id| self.objects.get(id).cloned()).collect(),
             timers: timers.into_iter().map(|id| (id, self.timers.get(&id).cloned())).collect(),
             facts: std::mem::take(&mut self.facts),
+            emitted: std::mem::take(&mut self.emitted),
         }
     }
 
@@ -138,6 +142,8 @@ impl World {
 
     /// Says when an object goes on, or that it does not.
     pub fn set_timer(&mut self, subject: ObjectId, kind: Kind, due_at: Option<DateTime<Utc>>) {
+        // As it is stored: a timer that reads back otherwise would be taken for another.
+        let due_at = due_at.map(|due_at| due_at.trunc_subsecs(6));
         self.changed_timers.insert(subject);
         match due_at {
             Some(due_at) => drop(self.timers.insert(subject, Timer { due_at, subject, kind })),
@@ -153,6 +159,11 @@ impl World {
     /// Tells a fact of this time, in the name of a user.
     pub fn tell(&mut self, at: DateTime<Utc>, by: &Arc<User>, what: What) {
         self.facts.push(Fact { at, by: Arc::clone(by), what });
+    }
+
+    /// Emits an event that no fact stands behind.
+    pub fn emit(&mut self, event: Emitted) {
+        self.emitted.push(event);
     }
 
     /// An object by its id.
@@ -175,20 +186,18 @@ impl World {
 
     /// The targets that have not been removed, oldest first.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        let target = |object| match object {
-            &Object::Target(ref target) if target.deleted_at.is_none() => Some(target),
+        self.objects.values().filter_map(|object| match object {
+            Object::Target(target) if target.deleted_at.is_none() => Some(target),
             _ => None,
-        };
-        self.objects.values().filter_map(target)
+        })
     }
 
     /// The users that have not been removed, oldest first.
     pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
-        let user = |object| match object {
-            &Object::User(ref user) if user.is_active => Some(user),
+        self.objects.values().filter_map(|object| match object {
+            Object::User(user) if user.is_active => Some(user),
             _ => None,
-        };
-        self.objects.values().filter_map(user)
+        })
     }
 
     /// All objects, oldest first.
@@ -198,11 +207,10 @@ impl World {
 
     /// The scans that have not ended.
     pub fn running_scans(&self) -> impl Iterator<Item = &Arc<Scan>> {
-        let scan = |object| match object {
-            &Object::Scan(ref scan) if !scan.state.has_ended() => Some(scan),
+        self.objects.values().filter_map(|object| match object {
+            Object::Scan(scan) if !scan.state.has_ended() => Some(scan),
             _ => None,
-        };
-        self.objects.values().filter_map(scan)
+        })
     }
 
     /// The weaknesses of a target, by number.

@@ -153,7 +153,9 @@ impl ScanState {
 }
 
 /// How a scan is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     #[default]
@@ -171,7 +173,14 @@ pub struct Plan {
     /// From queued to ended.
     #[serde(with = "human")]
     pub duration: Duration,
+    /// By how much the webhooks of these event types come late.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub late: BTreeMap<String, Late>,
 }
+
+/// A wait, as JSON keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late(#[serde(with = "human")] pub Duration);
 
 /// One look of a scanner at one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +205,9 @@ pub struct Scan {
     pub closed: Vec<ObjectId>,
     /// Whose events tell of it.
     pub vendors: Vec<Vendor>,
+    /// A story that is still being told refers to it.
+    #[serde(default)]
+    pub is_named: bool,
     pub by: ObjectId,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
@@ -225,10 +237,10 @@ pub struct Schedule {
     pub target: String,
     pub scanner: Scanner,
     /// The outcomes and their weights.
-    pub mix: BTreeMap<String, f64>,
+    pub mix: BTreeMap<Outcome, f64>,
     /// The chance that a weakness is fixed, or that another appears, before each scan.
     pub drift: f64,
-    pub duration_ms: Option<u64>,
+    pub duration: Option<Duration>,
     pub missed: Missed,
     /// Its name, where it comes from the settings.
     pub name: Option<String>,
@@ -289,8 +301,6 @@ pub struct PciReport {
     pub name: String,
     pub state: PciState,
     pub approved_at: Option<DateTime<Utc>>,
-    /// The days of its expiry that have been told of.
-    pub told: u8,
     pub created_at: DateTime<Utc>,
 }
 

@@ -108,7 +108,7 @@ impl Object {
     /// Whether it cannot change any more, and nothing that changes needs it.
     pub fn is_finished(&self) -> bool {
         match self {
-            Self::Scan(scan) => scan.state.has_ended(),
+            Self::Scan(scan) => scan.state.has_ended() && !scan.is_named,
             Self::Run(run) => run.state != RunState::Running,
             _ => false,
         }

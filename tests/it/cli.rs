@@ -42,13 +42,11 @@ fn assert_fails(output: &Output, code: i32, part: &str) {
 fn the_demo_ends_well() {
     let told = json(&scanhook(&["demo", "--json"]));
     assert_eq!(told["all_verified"], true);
-    assert_eq!(told["requests"], 11);
     let deliveries = told["deliveries"].as_array().expect("a list");
-    let attempts = |delivery: &Value| delivery["attempts"].as_array().map(Vec::len);
-    assert_eq!(
-        deliveries.iter().map(attempts).collect::<Vec<_>>(),
-        [Some(2), Some(2), Some(1), Some(1), Some(1), Some(2), Some(1), Some(1)]
-    );
+    let attempts = |delivery: &Value| delivery["attempts"].as_array().map_or(0, Vec::len);
+    let all: usize = deliveries.iter().map(attempts).sum();
+    // Two answers of one receiver and one of another are refusals.
+    assert_eq!((told["requests"].as_u64(), all), (Some(all as u64), deliveries.len() + 3));
     let shown = success(&scanhook(&["demo"]));
     assert!(shown.contains("all succeeded: true, all signatures verified: true"), "{shown}");
 }

@@ -240,6 +240,36 @@ impl Service {
         self.app.dispatcher.run_once().await.expect("the database answers")
     }
 
+    /// Goes from one due time to the next, until nothing is due any more.
+    pub(crate) async fn live(&self) {
+        loop {
+            let stepped = self.app.scanner.run_once().await.expect("the scanner goes on");
+            if stepped + self.dispatch().await > 0 {
+                continue;
+            }
+            let timer = self.app.scanner.next_due().await.expect("the database answers");
+            let delivery = self.app.store.next_due(self.clock.now()).await.expect("the database answers");
+            let Some(next) = [timer, delivery].into_iter().flatten().min() else { return };
+            self.clock.advance((next - self.clock.now()).to_std().unwrap_or_default());
+        }
+    }
+
+    /// Every event of the account, oldest first.
+    pub(crate) async fn events(&self) -> Vec<Value> {
+        let mut events = Vec::new();
+        let mut query = "?limit=250".to_owned();
+        loop {
+            let page = self.get(&format!("/api/v1/events{query}")).await.expect(200);
+            events.extend(page["data"].as_array().expect("a list").iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(cursor) => query = format!("?limit=250&cursor={cursor}"),
+                None => break,
+            }
+        }
+        events.reverse();
+        events
+    }
+
     pub(crate) fn advance(&self, by: &str) {
         self.clock.advance(humantime(by));
     }

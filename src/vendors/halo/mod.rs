@@ -6,17 +6,21 @@
 //! Assumed: POST of `application/json`; no signature unless a subscriber asks for one by giving a
 //! secret, and then as Standard Webhooks has it; any 2xx as success; the retry schedule.
 
+mod tell;
+
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
+use serde_json::{Value, json};
 
 use super::catalogue::Catalogue;
 use super::signature::Scheme;
-use super::{Dialect, standard};
+use super::{Dialect, Told, standard};
 use crate::event::Event;
 use crate::subscriber::Options;
+use crate::world::{Fact, Object, World};
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(include_str!("catalogue.json")));
 
@@ -29,6 +33,16 @@ impl Dialect for Halo {
 
     fn header_names(&self) -> &'static [&'static str] {
         &["Content-Type", "webhook-id", "webhook-timestamp", "webhook-signature"]
+    }
+
+    fn tell(&self, fact: &Fact) -> Vec<Told> {
+        tell::tell(fact)
+    }
+
+    fn show(&self, object: &Object, world: &World) -> Option<Value> {
+        let Object::Scan(scan) = object else { return None };
+        let Some(Object::Target(target)) = world.object(scan.target_id) else { return None };
+        Some(json!({"scan_id": tell::scan_id(scan), "target_id": tell::target_id(target)}))
     }
 
     fn event_id(&self, occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {

@@ -8,17 +8,21 @@
 //! Assumed: a first wait of a minute that doubles; a fresh timestamp and signature for each
 //! attempt; no other headers; a made secret is 40 hex digits.
 
-use super::Dialect;
+mod tell;
+
 use super::catalogue::Catalogue;
 use super::signature::{Encoding, Scheme, Unit};
+use super::{Dialect, Told};
 use crate::event::Event;
 use crate::problem::check_text;
 use crate::subscriber::{Options, Secret};
+use crate::world::{Fact, Object, World};
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
+use serde_json::Value;
 
 const SIGNATURE: &str = "X-HOSTEDSCAN-SIGNATURE";
 const TIMESTAMP: &str = "X-HOSTEDSCAN-TIMESTAMP";
@@ -52,6 +56,16 @@ impl Dialect for Hostedscan {
     fn wants(&self, event: &Event, options: &Options) -> bool {
         let own = CATALOGUE.get(&event.event_type).and_then(|event_type| event_type.vocabulary);
         own == Some(options.vocabulary.unwrap_or_default())
+    }
+
+    fn tell(&self, fact: &Fact) -> Vec<Told> {
+        tell::tell(fact)
+    }
+
+    fn show(&self, object: &Object, world: &World) -> Option<Value> {
+        let Object::Scan(scan) = object else { return None };
+        let Some(Object::Target(target)) = world.object(scan.target_id) else { return None };
+        Some(tell::scan(scan, target))
     }
 
     fn event_id(&self, occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {

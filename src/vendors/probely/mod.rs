@@ -9,21 +9,27 @@
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
-use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Dialect;
 use super::catalogue::Catalogue;
 use super::signature::Scheme;
+use super::{Dialect, Told};
 use crate::clock::format_time;
 use crate::delivery::{API_VERSION, Status};
 use crate::event::Event;
 use crate::subscriber::{Options, Subscriber};
+use crate::world::{Fact, Object, World};
+
+mod ids;
+mod objects;
+mod requests;
+mod tell;
+#[cfg(test)]
+mod tell_tests;
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(include_str!("catalogue.json")));
-const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
 pub(super) struct Probely;
 
@@ -37,10 +43,6 @@ struct About {
 #[derive(Deserialize)]
 struct TargetOf {
     id: Option<String>,
-}
-
-fn base58_id(rng: &mut ChaCha12Rng) -> String {
-    (0..12).map(|_| char::from(BASE58[(rng.next_u64() % 58) as usize])).collect()
 }
 
 /// Whether a webhook of this target's gets the event. The newer documentation counts every
@@ -74,12 +76,24 @@ impl Dialect for Probely {
         options.target_id.as_ref().is_none_or(|target_id| is_about(event, target_id, options))
     }
 
+    fn show(&self, object: &Object, world: &World) -> Option<Value> {
+        let Object::Scan(scan) = object else { return None };
+        match (world.object(scan.target_id), world.object(scan.by)) {
+            (Some(Object::Target(target)), Some(Object::User(by))) => objects::scan(scan, target, by),
+            _ => None,
+        }
+    }
+
+    fn tell(&self, fact: &Fact) -> Vec<Told> {
+        tell::tell(fact)
+    }
+
     fn event_id(&self, _occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {
-        base58_id(rng)
+        ids::random_id(rng)
     }
 
     fn subscriber_id(&self, rng: &mut ChaCha12Rng) -> Option<String> {
-        Some(base58_id(rng))
+        Some(ids::random_id(rng))
     }
 
     fn at_publish(&self, subscribers: &[&Subscriber], next_try: DateTime<Utc>) -> Option<String> {

@@ -1,0 +1,140 @@
+//! Schedules: when they tick. Pure.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::definitions::Scanner;
+use super::nouns::{Missed, Outcome};
+use crate::problem::{FieldProblem, check_text, quote};
+use crate::schedule::parse_duration;
+
+/// Scans to start by the clock.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSchedule {
+    /// Second, minute, hour, day of month, month, day of week.
+    #[schema(example = "0 */5 * * * *")]
+    pub cron: String,
+    /// An IANA name; UTC if left out.
+    #[schema(example = "Europe/Lisbon")]
+    pub timezone: Option<String>,
+    /// The address of a target. One from the settings is added if it is missing.
+    #[schema(example = "shop.example.test")]
+    pub target: String,
+    #[schema(value_type = String, example = "OWASP_ZAP")]
+    pub scanner: Scanner,
+    /// The weights of the outcomes; all complete if left out.
+    #[schema(value_type = Option<Object>, example = json!({"completed": 0.9, "failed": 0.1}))]
+    pub mix: Option<BTreeMap<Outcome, f64>>,
+    /// The chance that a weakness is fixed, or that one which was returns, before each scan.
+    pub drift: Option<f64>,
+    /// From queued to ended; as long as such a scan takes, by the time scale, if left out.
+    pub duration: Option<String>,
+    /// What is done about ticks that were missed while scanhook did not run: `run_once` or `skip`.
+    pub missed: Option<Missed>,
+}
+
+impl NewSchedule {
+    /// All that is wrong with it, at a time that its ticks must come after.
+    pub fn check(&self, now: DateTime<Utc>) -> Vec<FieldProblem> {
+        let mut problems = Vec::new();
+        let mut add = |field: &str, reason: String| problems.push(FieldProblem::new(format!("/{field}"), reason));
+        match next_tick(&self.cron, self.timezone(), now) {
+            Ok(Some(_)) => (),
+            Ok(None) => add("cron", format!("{} never fires", quote(&self.cron))),
+            Err((field, reason)) => add(field, reason),
+        }
+        if let Err(problem) = check_text("/target", &self.target, 2_048) {
+            add("target", problem.reason);
+        }
+        if let Some(mix) = &self.mix {
+            let is_weight = |weight: &f64| weight.is_finite() && *weight >= 0.0;
+            if !mix.values().all(is_weight) || mix.values().sum::<f64>() <= 0.0 {
+                add("mix", "must be weights from 0, at least one of them more".to_owned());
+            }
+        }
+        if self.drift.is_some_and(|drift| !(0.0..=1.0).contains(&drift)) {
+            add("drift", "must be from 0 to 1".to_owned());
+        }
+        if let Err(reason) = self.duration() {
+            add("duration", reason);
+        }
+        problems
+    }
+
+    /// Its time zone's name.
+    pub fn timezone(&self) -> &str {
+        self.timezone.as_deref().unwrap_or("UTC")
+    }
+
+    /// How long its scans take, if that is given.
+    pub fn duration(&self) -> Result<Option<Duration>, String> {
+        self.duration.as_deref().map(parse_duration).transpose()
+    }
+}
+
+/// The first tick after a time; none if there never is one. The error names the field at fault.
+pub fn next_tick(
+    cron: &str,
+    timezone: &str,
+    after: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, (&'static str, String)> {
+    let zone = timezone.parse::<Tz>().map_err(|_| {
+        ("timezone", format!("{} is not a time zone; write it as Europe/Lisbon or UTC", quote(timezone)))
+    })?;
+    let six = cron.split_whitespace().count() == 6;
+    let parsed = cron::Schedule::from_str(cron).ok().filter(|_| six);
+    let parsed = parsed.ok_or_else(|| {
+        let shape = "write second, minute, hour, day of month, month and day of week, as in `0 */5 * * * *`";
+        ("cron", format!("{} is not a cron expression; {shape}", quote(cron)))
+    })?;
+    Ok(parsed.after(&after.with_timezone(&zone)).next().map(|tick| tick.with_timezone(&Utc)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn a_schedule_ticks_by_the_second_and_in_its_time_zone() {
+        let now = at("2026-03-28T23:59:59Z");
+        let tick = |cron, zone| next_tick(cron, zone, now).expect("it parses").expect("it fires");
+        assert_eq!(tick("*/10 * * * * *", "UTC"), at("2026-03-29T00:00:00Z"));
+        assert_eq!(tick("0 30 9 * * *", "Asia/Kolkata"), at("2026-03-29T04:00:00Z"));
+        // Clocks go forward in Lisbon on this night: 09:00 there is 08:00 UTC.
+        assert_eq!(tick("0 0 9 * * *", "Europe/Lisbon"), at("2026-03-29T08:00:00Z"));
+    }
+
+    #[test]
+    fn what_never_fires_or_cannot_be_read_is_refused_by_field() {
+        let schedule = NewSchedule {
+            cron: "0 0 0 30 2 *".to_owned(),
+            timezone: None,
+            target: "a.test".to_owned(),
+            scanner: Scanner::Nmap,
+            mix: Some([(Outcome::Failed, -1.0)].into()),
+            drift: Some(2.0),
+            duration: Some("soon".to_owned()),
+            missed: None,
+        };
+        let now = at("2026-01-01T00:00:00Z");
+        let fields: Vec<String> = schedule.check(now).into_iter().map(|problem| problem.pointer).collect();
+        assert_eq!(fields, ["/cron", "/mix", "/drift", "/duration"]);
+        assert!(schedule.check(now)[0].reason.contains("never fires"));
+        for (cron, zone, field) in
+            [("* * * * *", "UTC", "cron"), ("often", "UTC", "cron"), ("0 0 0 * * *", "Mars/Base", "timezone")]
+        {
+            assert_eq!(next_tick(cron, zone, now).expect_err(cron).0, field);
+        }
+    }
+}
