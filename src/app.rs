@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::account::ApiKey;
 use crate::clock::Clock;
-use crate::config::{Config, Seed};
+use crate::config::{Config, Seed, hide_password};
 use crate::dispatch::{Dispatcher, Parts};
 use crate::handover::Handover;
 use crate::http::{Api, router};
@@ -47,7 +47,10 @@ impl App {
             Seed::Fixed(seed) => Chance::from_seed(seed),
         };
         let new_cursor_key = ApiKey::generate(&mut chance.stream("cursor-key", ""));
-        let installation = store.enter(new_cursor_key.reveal()).await.context("cannot enter the database")?;
+        let installation = store.enter(new_cursor_key.reveal()).await.with_context(|| {
+            let url = hide_password(&config.database.url);
+            format!("cannot write to the database {url}; a SQLite file needs write permission, and so do those ending in -wal and -shm beside it")
+        })?;
         let chance = chance.of_process(installation.process_number);
         let default_key = &config.auth.default_key;
         let key_hash = (!default_key.is_empty()).then(|| ApiKey::new(default_key).hash());
@@ -150,12 +153,16 @@ impl App {
                 warn!("attempts were still under way at the limit; their leases lapse and they are made again");
             }
         }
-        // What it is at is one transaction; its commit needs the writers.
+        // What the scanner is at is one transaction; its commit needs the writers.
+        let end = async {
+            // A panic has been told of.
+            let _ = scanning.await;
+            self.close().await;
+        };
         tokio::select! {
-            _ = scanning => (),
-            () = too_late.cancelled() => (),
+            () = end => (),
+            () = too_late.cancelled() => warn!("the database was not closed at the limit; nothing committed is lost"),
         }
-        self.close().await;
         served
     }
 

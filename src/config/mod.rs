@@ -81,6 +81,8 @@ pub struct Database {
     pub connections: u32,
     #[serde(with = "human")]
     pub connect_timeout: Duration,
+    #[serde(with = "human")]
+    pub answer_timeout: Duration,
 }
 
 impl fmt::Debug for Database {
@@ -252,6 +254,7 @@ impl Config {
             ("dispatch.poll_every", self.dispatch.poll_every),
             ("dispatch.timeout", self.dispatch.timeout),
             ("database.connect_timeout", self.database.connect_timeout),
+            ("database.answer_timeout", self.database.answer_timeout),
             ("scanner.poll_every", self.scanner.poll_every),
         ] {
             let day = Duration::from_secs(86_400);

@@ -36,8 +36,9 @@ use super::spelling;
 use crate::config::Dispatch;
 use crate::delivery::{AttemptError, KEPT_BYTES, Response};
 
-/// How long an unused connection is kept.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long an unused connection is kept: less than common servers keep one (2 s and more), since
+/// a request on a connection that is just being closed would count as a failed attempt.
+const IDLE: Duration = Duration::from_millis(1_500);
 /// How much of a body that is too long to keep is read on, so that its connection can be reused.
 const DRAINED_BYTES: usize = 4 * KEPT_BYTES;
 

@@ -199,7 +199,13 @@ impl From<Refused> for Problem {
             ),
             Refused::Database(failure) => {
                 error!(error = %failure, "events were not stored: {failure:?}");
-                Self::unavailable("the database could not take the event; nothing was stored, try again")
+                Self::unavailable(match *failure {
+                    // The answer to a commit may be what got lost.
+                    store::Error::Away(_) => {
+                        "the database does not answer; try again, with an Idempotency-Key so that nothing is stored twice"
+                    }
+                    _ => "the database could not take the event; nothing was stored, try again",
+                })
             }
             Refused::WorldChanged => Self::unavailable("the world is changing too fast; nothing was stored, try again"),
             Refused::Clash => Self::unavailable("the id made for the event is taken; nothing was stored, try again"),

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -122,11 +123,20 @@ pub fn router(api: Api) -> Router {
         .layer(middleware::from_fn_with_state(TaskTracker::new(), to_the_end))
 }
 
+/// How long a request may take, a slow upload included.
+const LONGEST_REQUEST: Duration = Duration::from_secs(120);
+
 /// Runs a request to its end also when its client hangs up: what is cut off in the middle of a
 /// transaction would leave its connection in it.
 async fn to_the_end(State(requests): State<TaskTracker>, request: Request, next: Next) -> Response {
-    let answered = requests.spawn(next.run(request)).await;
-    answered.unwrap_or_else(|_| Problem::internal().into_response())
+    let answered = requests.spawn(tokio::time::timeout(LONGEST_REQUEST, next.run(request))).await;
+    match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => {
+            Problem::unavailable("the request took too long; it may still have been carried out").into_response()
+        }
+        Err(_) => Problem::internal().into_response(),
+    }
 }
 
 /// A panic in a handler is a defect, but the connection and the program live on.

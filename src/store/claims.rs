@@ -59,6 +59,17 @@ impl Store {
         limit: usize,
         except: &[SubscriberId],
     ) -> Result<Vec<Claimed>, Error> {
+        self.in_time(self.claim_due_at_length(now, lease, lease_until, limit, except)).await
+    }
+
+    async fn claim_due_at_length(
+        &self,
+        now: DateTime<Utc>,
+        lease: i64,
+        lease_until: DateTime<Utc>,
+        limit: usize,
+        except: &[SubscriberId],
+    ) -> Result<Vec<Claimed>, Error> {
         // Other processes claim at the same time.
         let lock = self.pools.and_hold(" for update skip locked");
         let rows = write!(self, |tx| {
@@ -123,6 +134,10 @@ impl Store {
 
     /// When the earliest delivery can be claimed that cannot be now.
     pub async fn next_due(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        self.in_time(self.next_due_at_length(now)).await
+    }
+
+    async fn next_due_at_length(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let earliest: Option<i64> = read!(self, |db| {
             sqlx::query_scalar::<Db, Option<i64>>("select min(due_at) from delivery where due_at > $1")
                 .bind(micros(now))
@@ -138,6 +153,10 @@ impl Store {
     /// whether it was. What would be attempted again waits if its subscriber has been disabled
     /// meanwhile, and fails if it has been deleted.
     pub async fn record_attempts(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
+        self.in_time(self.record_attempts_at_length(records)).await
+    }
+
+    async fn record_attempts_at_length(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
         let mut tx = self.begin().await?;
         self.hold_subscribers(&mut tx, records).await?;
         let ours = move_on(&mut tx, records).await?;
@@ -178,6 +197,14 @@ impl Store {
         held: &[(DeliveryId, i64)],
         until: DateTime<Utc>,
     ) -> Result<HashSet<DeliveryId>, Error> {
+        self.in_time(self.renew_leases_at_length(held, until)).await
+    }
+
+    async fn renew_leases_at_length(
+        &self,
+        held: &[(DeliveryId, i64)],
+        until: DateTime<Utc>,
+    ) -> Result<HashSet<DeliveryId>, Error> {
         Ok(write!(self, |tx| {
             let mut renewed = HashSet::new();
             for run in runs(held) {
@@ -198,6 +225,10 @@ impl Store {
     /// Gives leases back without an attempt: each delivery is due again at its next try, waits for
     /// its subscriber to be enabled, or fails because the subscriber was deleted.
     pub async fn release(&self, claimed: &[Claimed]) -> Result<(), Error> {
+        self.in_time(self.release_at_length(claimed)).await
+    }
+
+    async fn release_at_length(&self, claimed: &[Claimed]) -> Result<(), Error> {
         if claimed.is_empty() {
             return Ok(());
         }

@@ -129,6 +129,15 @@ impl Store {
         world: Option<&WorldChange>,
         plan: impl FnOnce(Vec<Subscriber>) -> (Vec<Publication>, T) + Send,
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
+        self.in_time(self.insert_events_at_length(accounts, world, plan)).await
+    }
+
+    async fn insert_events_at_length<T: Send>(
+        &self,
+        accounts: impl IntoIterator<Item = AccountId>,
+        world: Option<&WorldChange>,
+        plan: impl FnOnce(Vec<Subscriber>) -> (Vec<Publication>, T) + Send,
+    ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
         let mut tx = self.begin().await?;
         if let Some(world) = world {
             store_change(&mut tx, world).await?;

@@ -4,6 +4,8 @@
 //! against each driver; inside it `Db` is the driver. Where a statement must differ, a `match`
 //! on the pools shows it.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, SqlitePool};
 
@@ -61,6 +63,8 @@ impl From<sqlx::Error> for Error {
 #[derive(Debug, Clone)]
 pub struct Store {
     pools: Pools,
+    /// How long one piece of work may wait for the database.
+    answer_timeout: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -186,6 +190,13 @@ macro_rules! subscriber_columns {
 use {event_columns, read, subscriber_columns, within, write};
 
 impl Store {
+    /// Gives work up that the database does not answer in time: a connection may fall silent without
+    /// ever being closed, and whoever waits for it would wait for ever.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        tokio::time::timeout(self.answer_timeout, work).await.unwrap_or_else(|_| Err(Error::Away(silent())))
+    }
+
     async fn begin(&self) -> Result<Tx, sqlx::Error> {
         Ok(match &self.pools {
             Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("begin immediate").await?),

@@ -1,11 +1,13 @@
 //! Opening the database: the pools, the migrations under a lock, and this process's number.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{Database, hide_password};
+use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -14,6 +16,9 @@ use super::{Installation, Pools, Store, write};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How long a connection that is given back may take to answer.
+const ANSWERS_PING: Duration = Duration::from_secs(5);
 
 /// Why the database could not be opened; the texts are for the user.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +76,19 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(options.connections)
             .acquire_timeout(options.connect_timeout)
+            // A connection that has fallen silent must not keep its place in the pool.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    let answered = tokio::time::timeout(ANSWERS_PING, connection.ping()).await;
+                    answered.unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()))).map(|()| true)
+                })
+            })
             .connect_with(connect)
             .await
             .map_err(unreachable)?;
         // The migrator takes an advisory lock by itself.
         POSTGRES.run(&pool).await.map_err(|error| refused(url, error))?;
-        Ok(Self { pools: Pools::Postgres(pool) })
+        Ok(Self { pools: Pools::Postgres(pool), answer_timeout: options.answer_timeout })
     }
 
     async fn open_sqlite(options: &Database, file: &str, url: String) -> Result<Self, OpenError> {
@@ -101,6 +113,12 @@ impl Store {
                 // A database in memory lives as long as its one connection.
                 .idle_timeout(None)
                 .max_lifetime(None)
+                // SQLite ends a transaction by itself when the disk is full. The connection then
+                // counts one that is not there, and no other could begin on it.
+                .before_acquire(move |connection, _| {
+                    let is_free = !connection.is_in_transaction();
+                    Box::pin(async move { Ok(is_free || in_memory) })
+                })
         };
         let folder = connect.get_filename().parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !in_memory && !folder.is_dir()) {
@@ -116,7 +134,7 @@ impl Store {
         } else {
             pool(options.connections).connect_lazy_with(connect.read_only(true))
         };
-        Ok(Self { pools: Pools::Sqlite { write, read } })
+        Ok(Self { pools: Pools::Sqlite { write, read }, answer_timeout: options.answer_timeout })
     }
 
     /// Counts this process in, and makes the cursor key if this is the first.

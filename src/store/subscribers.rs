@@ -133,6 +133,13 @@ impl Store {
         &self,
         ids: &[SubscriberId],
     ) -> Result<HashMap<SubscriberId, Result<Option<Arc<Subscriber>>, Arc<Error>>>, Error> {
+        self.in_time(self.subscribers_by_id_at_length(ids)).await
+    }
+
+    async fn subscribers_by_id_at_length(
+        &self,
+        ids: &[SubscriberId],
+    ) -> Result<HashMap<SubscriberId, Result<Option<Arc<Subscriber>>, Arc<Error>>>, Error> {
         let ids = in_list(ids.iter().copied());
         let rows = read!(self, |db| {
             let mut select =

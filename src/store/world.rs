@@ -39,6 +39,10 @@ fn object(kind: &str, document: &str) -> Result<Object, Error> {
 impl Store {
     /// How often an account's world has changed; 0 if there is none.
     pub async fn world_version(&self, account_id: AccountId) -> Result<i64, Error> {
+        self.in_time(self.world_version_at_length(account_id)).await
+    }
+
+    async fn world_version_at_length(&self, account_id: AccountId) -> Result<i64, Error> {
         let version = read!(self, |db| {
             sqlx::query_scalar::<Db, i64>("select version from world where account_id = $1")
                 .bind(account_id)
@@ -115,6 +119,10 @@ impl Store {
 
     /// The timers that are due at `now`, the earliest first.
     pub async fn due_timers(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<(AccountId, Timer)>, Error> {
+        self.in_time(self.due_timers_at_length(now, limit)).await
+    }
+
+    async fn due_timers_at_length(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<(AccountId, Timer)>, Error> {
         let rows = read!(self, |db| {
             let select = "select account_id, subject_id, kind, due_at from timer
                 where due_at <= $1 order by due_at, subject_id limit $2";

@@ -74,6 +74,21 @@ fn every_command_shows_an_example() {
         &["deliveries", "list"],
         &["deliveries", "show"],
         &["deliveries", "redeliver"],
+        &["scan", "start"],
+        &["scan", "list"],
+        &["scan", "show"],
+        &["scan", "cancel"],
+        &["targets", "add"],
+        &["targets", "list"],
+        &["targets", "weaknesses"],
+        &["targets", "fix"],
+        &["targets", "remove"],
+        &["schedules", "add"],
+        &["schedules", "list"],
+        &["schedules", "remove"],
+        &["scenario", "run"],
+        &["scenario", "lint"],
+        &["scenario", "list"],
     ] {
         let help = success(&scanhook(&[command, &["--help"]].concat()));
         assert!(
@@ -115,6 +130,84 @@ fn wrong_settings_are_all_told_at_once_with_key_and_source() {
     assert_fails(&scanhook(&["serve", "--config", "/no/such.toml"]), 1, "cannot read /no/such.toml");
     assert_fails(&scanhook(&["serve", "--listen", "here"]), 1, "server.listen: ");
     assert_fails(&scanhook(&["serve", "--listen", "0.0.0.0:0", "--ephemeral"]), 1, "can be reached from elsewhere");
+}
+
+#[test]
+fn schedules_in_a_settings_file_are_read_and_checked() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("scanhook.toml");
+    let path = file.display().to_string();
+    let good = "[[scanner.schedule]]\ncron = \"0 */5 * * * *\"\ntarget = \"shop.example.test\"\nscanner = \"OWASP_ZAP\"\n\
+        mix = { completed = 0.9, failed = 0.1 }\ntimezone = \"Europe/Lisbon\"\n";
+    std::fs::write(&file, good).expect("written");
+    let settings = json(&scanhook(&["config", "--json", "--config", &path]));
+    let schedule = settings.as_array().expect("a list").iter().find(|one| one["key"] == "scanner.schedule");
+    let schedule = schedule.expect("it is listed");
+    assert_eq!(schedule["source"], *path);
+    assert!(text(&schedule["value"]).contains("shop.example.test"), "{schedule}");
+    for (from, to, problem) in [
+        ("0 */5 * * * *", "0 0 0 30 2 *", "scanner.schedule.0.cron: `0 0 0 30 2 *` never fires"),
+        ("0 */5 * * * *", "often", "scanner.schedule.0.cron: `often` is not a cron expression"),
+        ("Europe/Lisbon", "Mars/Base", "scanner.schedule.0.timezone: `Mars/Base` is not a time zone"),
+        ("0.9", "-1.0", "scanner.schedule.0.mix: must be weights"),
+        ("OWASP_ZAP", "ZAP", "scanner.schedule"),
+    ] {
+        std::fs::write(&file, good.replace(from, to)).expect("written");
+        assert_fails(&scanhook(&["serve", "--ephemeral", "--config", &path]), 1, problem);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scans_are_run_by_hand_from_the_command_line() {
+    let database = Database::sqlite();
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_scanhook"));
+    daemon.args(["serve", "--json", "--listen", "127.0.0.1:0", "--database-url", &database.url]);
+    let mut daemon = daemon.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the daemon starts");
+    let mut line = String::new();
+    let pipe = daemon.stdout.take().expect("a pipe");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(pipe), &mut line).expect("a line");
+    let url = text(&serde_json::from_str::<Value>(&line).expect("JSON")["url"]);
+    let run = |arguments: &[&str]| scanhook(&[arguments, &["--url", &url]].concat());
+    let add = ["targets", "add", "shop.example.test", "--tag", "prod", "--weakness", "owasp-zap-missing-hsts"];
+    assert!(success(&run(&add)).contains("shop.example.test"));
+    let start = ["scan", "start", "--target", "shop.example.test", "--scanner", "OWASP_ZAP", "--duration", "500ms"];
+    let ended = json(&run(&[&start[..], &["--follow", "--json"]].concat()));
+    assert_eq!((&ended["state"], &ended["new"], &ended["progress"]), (&"completed".into(), &1.into(), &100.into()));
+    assert!(success(&run(&["targets", "weaknesses", "shop.example.test"])).contains("open"));
+    success(&run(&["targets", "fix", "shop.example.test", "--weakness", "owasp-zap-missing-hsts"]));
+    let again = json(&run(&[&start[..], &["--follow", "--json"]].concat()));
+    assert_eq!((&again["closed"], &again["first"]), (&1.into(), &false.into()));
+    let failed =
+        json(&run(&[&start[..], &["--outcome", "failed", "--reason", "Out of memory", "--follow", "--json"]].concat()));
+    assert_eq!((&failed["state"], &failed["reason"]), (&"failed".into(), &"Out of memory".into()));
+    let slow =
+        json(&run(&["scan", "start", "--target", "b.example.test", "--scanner", "NMAP", "--duration", "1h", "--json"]));
+    success(&run(&["scan", "cancel", &text(&slow["id"])]));
+    assert!(success(&run(&["scan", "show", &text(&slow["id"])])).contains("cancelled"));
+    assert!(success(&run(&["scan", "list", "--target", "shop.example.test"])).contains("OWASP_ZAP"));
+    let schedule =
+        ["schedules", "add", "0 0 3 * * *", "--target", "shop.example.test", "--scanner", "NMAP", "--mix", "failed=1"];
+    let schedule = text(&json(&run(&[&schedule[..], &["--json"]].concat()))["id"]);
+    assert!(success(&run(&["schedules", "list"])).contains(&schedule));
+    success(&run(&["schedules", "remove", &schedule]));
+    let story = json(&run(&["scenario", "run", "first-scan", "--speed", "2400", "--json"]));
+    assert_eq!(story["state"], "completed");
+    success(&run(&["targets", "remove", "b.example.test"]));
+    assert!(!success(&run(&["targets", "list"])).contains("b.example.test"));
+    assert_fails(&run(&["targets", "remove", "b.example.test"]), 1, "there is no target `b.example.test`");
+    assert_fails(
+        &run(&["scan", "start", "--target", "a b", "--scanner", "NMAP"]),
+        1,
+        "neither a host name nor an IP address",
+    );
+    assert_fails(&run(&["scan", "start", "--target", "a.test", "--scanner", "ZAP"]), 2, "unknown scanner `ZAP`");
+    assert_fails(
+        &run(&["schedules", "add", "often", "--target", "shop.example.test", "--scanner", "NMAP"]),
+        1,
+        "is not a cron expression",
+    );
+    daemon.kill().expect("killed");
+    daemon.wait().expect("it has ended");
 }
 
 #[test]

@@ -25,7 +25,11 @@ impl Daemon {
     }
 
     async fn start_logging_to(log: Stdio, database: &Database, settings: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_scanhook"))
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_scanhook")), log, database, settings).await
+    }
+
+    async fn spawn(mut command: Command, log: Stdio, database: &Database, settings: &[(&str, &str)]) -> Self {
+        let mut process = command
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--database-url", &database.url])
             .env("SCANHOOK__LOG__LEVEL", "warn")
             .envs(settings.iter().copied())
@@ -228,6 +232,109 @@ async fn a_change_whose_client_hangs_up_in_its_midst_is_carried_out() {
         while sqlx::query_scalar::<_, i64>(count).fetch_one(&mut watcher).await.expect("a count") < 5 {}
     };
     tokio::time::timeout(PATIENCE, all_are_there).await.expect("every change was carried out");
+    assert_eq!(daemon.stop().await, Some(0));
+    database.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_was_full_is_written_again_when_there_is_room() {
+    let database = Database::sqlite();
+    let receiver = Receiver::answering([200]).await;
+    let mut command = Command::new("sh");
+    // A limit on the size of files stands for the full disk.
+    command.args(["-c", "trap '' XFSZ; ulimit -S -f 700; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_scanhook")]);
+    let daemon = Daemon::spawn(command, Stdio::null(), &database, &[]).await;
+    daemon.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
+    let event = json!({"vendor": "standard", "event_type": "a.b", "content": "x".repeat(8_000)});
+    let publish = async || {
+        let answer =
+            daemon.http.post(format!("{}/api/v1/events", daemon.url)).json(&event).send().await.expect("an answer");
+        answer.status().as_u16()
+    };
+    let mut accepted = 0;
+    let filling = async {
+        loop {
+            match publish().await {
+                202 => accepted += 1,
+                status => break status,
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, filling).await.expect("the disk fills up"), 503);
+    let pid = daemon.process.id().expect("it runs").to_string();
+    let freed = std::process::Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
+    assert!(freed.expect("prlimit runs").success());
+    let writing = async { while publish().await != 202 {} };
+    tokio::time::timeout(PATIENCE, writing).await.expect("it writes again");
+    receiver.wait_for(accepted + 1).await;
+    assert_eq!(daemon.stop().await, Some(0));
+}
+
+/// Relays to a server until it is frozen; then what it has accepted stays open and silent, and what
+/// it accepts later is relayed.
+struct Proxy {
+    address: std::net::SocketAddr,
+    frozen: tokio::sync::watch::Sender<u64>,
+}
+
+impl Proxy {
+    async fn to(server: String) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let frozen = tokio::sync::watch::Sender::new(0_u64);
+        let freezes = frozen.subscribe();
+        spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut freezes = freezes.clone();
+                let server = server.clone();
+                spawn(async move {
+                    freezes.mark_unchanged();
+                    let mut upstream = tokio::net::TcpStream::connect(server).await.expect("the server is there");
+                    tokio::select! {
+                        // Whoever ends the connection ends it for both.
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => (),
+                        _ = freezes.changed() => std::future::pending::<()>().await,
+                    }
+                });
+            }
+        });
+        Self { address, frozen }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_connection_that_falls_silent_is_given_up() {
+    let database = Database::postgres().await;
+    let url = url::Url::parse(&database.url).expect("a URL");
+    let server = format!("{}:{}", url.host_str().expect("a host"), url.port().unwrap_or(5432));
+    let proxy = Proxy::to(server).await;
+    let mut through = url.clone();
+    through.set_host(Some("127.0.0.1")).expect("a host");
+    through.set_port(Some(proxy.address.port())).expect("a port");
+    let behind = Database::at(through.to_string());
+    let settings = [
+        ("SCANHOOK__DATABASE__ANSWER_TIMEOUT", "500ms"),
+        ("SCANHOOK__DATABASE__CONNECTIONS", "3"),
+        ("SCANHOOK__DISPATCH__LEASE", "1s"),
+    ];
+    let daemon = Daemon::start(&behind, &settings).await;
+    let receiver = Receiver::answering([200]).await;
+    daemon.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
+    daemon.publish(10).await;
+    receiver.wait_for(10).await;
+    proxy.frozen.send_modify(|freezes| *freezes += 1);
+    let event = json!({"vendor": "standard", "event_type": "a.b", "content": {}});
+    let recovering = async {
+        loop {
+            let request = daemon.http.post(format!("{}/api/v1/events", daemon.url)).json(&event);
+            match request.send().await.expect("an answer").status().as_u16() {
+                202 => break,
+                status => assert_eq!(status, 503),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, recovering).await.expect("it publishes again");
+    receiver.wait_for(11).await;
     assert_eq!(daemon.stop().await, Some(0));
     database.remove().await;
 }

@@ -82,6 +82,11 @@ impl Database {
         Self { url, schema: Some((server, schema)), _directory: None }
     }
 
+    /// A database that somebody else has made and removes.
+    pub(crate) fn at(url: String) -> Self {
+        Self { url, schema: None, _directory: None }
+    }
+
     /// Drops the schema, so that a server of the developer's own stays clean.
     pub(crate) async fn remove(self) {
         if let Some((server, schema)) = self.schema {

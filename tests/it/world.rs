@@ -409,6 +409,57 @@ fn check_events(fact: &Fact, seed: u64, types: &mut BTreeSet<(&'static str, &'st
     }
 }
 
+/// The ids that each vendor has told of so far.
+#[derive(Default)]
+struct Ids(BTreeSet<String>);
+
+impl Ids {
+    /// Checks that whatever an event refers to has been told of, and remembers what it introduces.
+    fn follow(&mut self, fact: &Fact, seed: u64) {
+        for told in dialect(Vendor::Probely).tell(fact) {
+            let content = &told.content;
+            let own = format!("{}/{}", told.event_type.split('_').next().unwrap_or_default(), content["id"]);
+            let mut needed = Vec::new();
+            match told.event_type {
+                "user_created" | "target_created" | "scan_started" => drop(self.0.insert(own)),
+                "scan_canceled" | "scan_failed" if content["started"].is_null() => (),
+                "finding_detected" => {
+                    needed.extend(content["scans"].as_array().into_iter().flatten().map(|scan| format!("scan/{scan}")));
+                    self.0.insert(format!("{own} of {}", content["target"]["id"]));
+                }
+                "finding_fixed" => needed.push(format!("{own} of {}", content["target"]["id"])),
+                _ => needed.push(own),
+            }
+            if content["target"]["id"].is_string() {
+                needed.push(format!("target/{}", content["target"]["id"]));
+            }
+            for id in needed {
+                assert!(self.0.contains(&id), "seed {seed}: {} refers to {id}", told.event_type);
+            }
+        }
+        for told in dialect(Vendor::Halo).tell(fact) {
+            let content = &told.content;
+            let target = ["target_id", "domain_id", "network_id"]
+                .into_iter()
+                .map(|name| &content[name])
+                .find(|id| !id.is_null());
+            let target = target.map(|id| format!("halo/target/{id}"));
+            let scan = content.get("scan_id").map(|id| format!("halo/scan/{id}"));
+            if told.event_type.ends_with("-add") && scan.is_none() {
+                self.0.extend(target);
+            } else if told.event_type.ends_with("-scan-start") {
+                self.0.extend(scan);
+            } else {
+                // A scan that fails before it starts has not been told of.
+                let needed = target.into_iter().chain(scan.filter(|_| told.event_type != "target-scan-failed"));
+                for id in needed {
+                    assert!(self.0.contains(&id), "seed {seed}: {} refers to {id}", told.event_type);
+                }
+            }
+        }
+    }
+}
+
 /// One thing that may be done to a world, drawn by chance.
 fn act(world: &mut World, rules: Rules<'_>, rng: &mut impl Rng) {
     let at = rules.now;
@@ -453,17 +504,17 @@ fn over_many_seeds_nothing_is_told_that_does_not_hang_together() {
     let mut types = BTreeSet::new();
     for seed in 0..60 {
         let mut world = World::new(seed);
-        let mut told = Told::default();
+        let (mut told, mut ids) = (Told::default(), Ids::default());
         let mut now = start_time();
         let mut rng = scanhook::random::Chance::from_seed(seed).stream("acts", "");
         for _ in 0..60 {
             act(&mut world, Rules { settings: &settings, now }, &mut rng);
-            hear(&mut world, &mut told, seed, &mut types);
+            hear(&mut world, (&mut told, &mut ids), seed, &mut types);
             // Everything that is due before the next act goes on, in order.
             let until = now + chrono::TimeDelta::milliseconds(i64::from(rng.next_u32() % 3_000));
             while let Some(timer) = next_timer(&world).filter(|timer| timer.0 <= until) {
                 life::step(&mut world, timer.1, timer.0);
-                hear(&mut world, &mut told, seed, &mut types);
+                hear(&mut world, (&mut told, &mut ids), seed, &mut types);
             }
             now = until;
         }
@@ -478,10 +529,16 @@ fn over_many_seeds_nothing_is_told_that_does_not_hang_together() {
     assert!(events_of(Vendor::Hostedscan) == 7 && events_of(Vendor::Probely) >= 8, "{types:?}");
 }
 
-fn hear(world: &mut World, told: &mut Told, seed: u64, types: &mut BTreeSet<(&'static str, &'static str)>) {
+fn hear(
+    world: &mut World,
+    (told, ids): (&mut Told, &mut Ids),
+    seed: u64,
+    types: &mut BTreeSet<(&'static str, &'static str)>,
+) {
     let Changes { facts, .. } = world.take_changes();
     for fact in &facts {
         told.hear(fact, seed);
+        ids.follow(fact, seed);
         check_events(fact, seed, types);
     }
 }

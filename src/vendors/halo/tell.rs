@@ -59,8 +59,11 @@ pub(super) fn tell(fact: &Fact) -> Vec<Told> {
         }
         _ => None,
     };
-    let content =
-        |fields: Fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>();
+    // The schemas have no empty texts.
+    let filled = |value: Value| if value == "" { Value::from("-") } else { value };
+    let content = |fields: Fields| {
+        fields.into_iter().map(|(name, value)| (name.to_owned(), filled(value))).collect::<Map<_, _>>()
+    };
     told.map(|(event_type, fields)| Told { event_type, content: content(fields).into() }).into_iter().collect()
 }
 
