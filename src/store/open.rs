@@ -63,6 +63,9 @@ impl Store {
     async fn open_postgres(options: &Database, url: String) -> Result<Self, OpenError> {
         let unreachable = |error: sqlx::Error| OpenError::Unreachable { url: url.clone(), reason: reason(&error) };
         let connect = PgConnectOptions::from_str(&options.url).map_err(unreachable)?.application_name("scanhook");
+        // A transaction whose end got lost on its way must not keep its locks.
+        let given_up = options.answer_timeout.as_millis().to_string();
+        let connect = connect.options([("idle_in_transaction_session_timeout", given_up)]);
         // A dead server must be told apart from a busy pool, so the first connection is made alone.
         let first = <sqlx::PgConnection as sqlx::Connection>::connect_with(&connect);
         match tokio::time::timeout(options.connect_timeout, first).await {
