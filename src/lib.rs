@@ -7,6 +7,7 @@ pub mod id;
 pub mod clock;
 pub mod random;
 pub mod problem;
+pub mod json;
 pub mod event;
 pub mod account;
 pub mod schedule;

@@ -1,7 +1,5 @@
 //! What handlers take from a request: who asks, the JSON body, the query, ids in the path.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::str::FromStr;
 
 use axum::body::{Body, Bytes};
@@ -10,9 +8,8 @@ use http::request::Parts;
 use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
 use percent_encoding::percent_decode_str;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::Api;
 use super::error::Problem;
@@ -81,27 +78,6 @@ pub(super) fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Probl
         Some(b'{') | None => parse_json(bytes),
         Some(_) => Err(Problem::invalid(vec![FieldProblem::new("", "the body must be a JSON object")])),
     }
-}
-
-/// Reads a field that is a JSON object or null.
-pub(super) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    struct Object<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
-        type Value = Option<T>;
-
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("an object")
-        }
-
-        fn visit_unit<E>(self) -> Result<Option<T>, E> {
-            Ok(None)
-        }
-
-        fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Option<T>, M::Error> {
-            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
-        }
-    }
-    deserializer.deserialize_any(Object(PhantomData))
 }
 
 /// Reads JSON; an error names the field by a JSON pointer.

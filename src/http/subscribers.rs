@@ -14,11 +14,12 @@ use utoipa_axum::routes;
 
 use super::Api;
 use super::error::Problem;
-use super::extract::{Caller, IdOf, JsonBody, QueryOf, object};
+use super::extract::{Caller, IdOf, JsonBody, QueryOf};
 use super::page::{ListOf, Listing, check_limit};
 use crate::clock::rfc3339;
 use crate::event::Vendor;
 use crate::id::SubscriberId;
+use crate::json::object;
 use crate::problem::FieldProblem;
 use crate::schedule::{RetrySchedule, format_duration, parse_duration};
 use crate::subscriber::{LONGEST_TIMEOUT, Options, Secret, Subscriber, check_headers, check_patterns, parse_url};

@@ -1,7 +1,7 @@
 //! Users: who uses the vendor's product, as far as its events tell of them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::Api;
 use super::error::Problem;
-use super::extract::{Caller, JsonBody};
+use super::extract::{Caller, IdOf, JsonBody};
 use super::page::ListOf;
 use crate::clock::rfc3339;
 use crate::id::ObjectId;
@@ -91,7 +91,7 @@ async fn add(
 async fn remove(
     State(api): State<Api>,
     Caller(account_id): Caller,
-    Path(email): Path<String>,
+    IdOf(email): IdOf<String>,
 ) -> Result<StatusCode, Problem> {
     api.scanner.change(account_id, |world, rules| hand::remove_user(world, &email, rules.now)).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -108,7 +108,7 @@ async fn remove(
 async fn add_key(
     State(api): State<Api>,
     Caller(account_id): Caller,
-    Path(email): Path<String>,
+    IdOf(email): IdOf<String>,
 ) -> Result<StatusCode, Problem> {
     api.scanner.change(account_id, |world, rules| hand::add_key(world, &email, rules.now)).await?;
     Ok(StatusCode::NO_CONTENT)

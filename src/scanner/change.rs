@@ -10,9 +10,13 @@ use utoipa::ToSchema;
 use super::weaknesses::{Findings, add_weaknesses, fix};
 use super::{Refusal, missing};
 use crate::id::ObjectId;
+use crate::json::object;
 use crate::schedule::parse_duration;
 use crate::world::surface::{Certificate, Element, ElementKind, NetworkAddress, Port, Registration, Technology};
 use crate::world::{Surface, Target, World};
+
+/// The most that there is to see of one target.
+const MOST_SEEN: usize = 2_000;
 
 /// What to change about a target.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
@@ -26,13 +30,20 @@ pub struct Change {
     pub introduce: Option<Findings>,
     /// Whether scans reach it.
     pub reachable: Option<bool>,
+    #[serde(deserialize_with = "object")]
     pub open_port: Option<PortChange>,
+    #[serde(deserialize_with = "object")]
     pub close_port: Option<PortChange>,
     /// A port's new banner.
+    #[serde(deserialize_with = "object")]
     pub banner: Option<PortChange>,
+    #[serde(deserialize_with = "object")]
     pub technology: Option<TechnologyChange>,
+    #[serde(deserialize_with = "object")]
     pub certificate: Option<CertificateChange>,
+    #[serde(deserialize_with = "object")]
     pub registration: Option<RegistrationChange>,
+    #[serde(deserialize_with = "object")]
     pub element: Option<ElementChange>,
     /// An e-mail address that a page shows.
     pub email: Option<String>,
@@ -142,6 +153,15 @@ impl Change {
         if let Some(Fix::Keys(keys)) = &self.fix {
             problems.extend(Findings::Keys(keys.clone()).check().err().map(|reason| ("fix", reason)));
         }
+        let risks = [
+            ("certificate", self.certificate.as_ref().and_then(|one| one.risk)),
+            ("element", self.element.as_ref().and_then(|one| one.risk)),
+        ];
+        for (field, risk) in risks {
+            problems.extend(
+                risk.filter(|risk| !(1..=3).contains(risk)).map(|_| (field, "risk must be from 1 to 3".to_owned())),
+            );
+        }
         problems.extend(self.introduce.as_ref().and_then(|one| one.check().err()).map(|reason| ("introduce", reason)));
         problems
     }
@@ -172,6 +192,9 @@ pub fn change_target(
     }
     let host = changed.host();
     change_surface(&mut changed.surface, change, &host, at)?;
+    if changed.surface.size() > MOST_SEEN {
+        return Err(Refusal::Conflict(format!("there are {MOST_SEEN} things to see of this target already")));
+    }
     changed.changed_at = at;
     let changed = Arc::new(changed);
     world.put(Arc::clone(&changed));

@@ -5,7 +5,7 @@
 //! meanwhile. So a crash leaves nothing half told, and no timer is acted on twice.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
@@ -36,6 +36,8 @@ use crate::world::{Emitted, Fact, Kind, Object, Timer, World};
 
 /// How often a change is tried that others keep getting ahead of.
 const MOST_TRIES: usize = 50;
+/// How many worlds are kept in memory.
+const MOST_WORLDS: usize = 256;
 /// How many timers are looked at in one go.
 const TIMERS_AT_ONCE: u32 = 64;
 
@@ -147,7 +149,11 @@ impl Scanner {
     }
 
     fn kept_world(&self, account_id: AccountId) -> Arc<tokio::sync::Mutex<World>> {
-        let mut worlds: MutexGuard<'_, _> = self.worlds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut worlds = self.worlds.lock().unwrap_or_else(PoisonError::into_inner);
+        if worlds.len() >= MOST_WORLDS && !worlds.contains_key(&account_id) {
+            // Those that nobody is at can be read again.
+            worlds.retain(|_, world| Arc::strong_count(world) > 1);
+        }
         Arc::clone(worlds.entry(account_id).or_default())
     }
 
@@ -227,17 +233,10 @@ impl Scanner {
     /// Goes on with what is due, accounts side by side: when to look again.
     async fn go_on_with_all(&self) -> Result<Option<DateTime<Utc>>, Error> {
         let due = self.store.due_timers(self.clock.now(), TIMERS_AT_ONCE).await?;
-        // Each account's earliest: those after it may depend on it.
-        let mut first: Vec<(AccountId, Timer)> = Vec::new();
-        for (account_id, timer) in due {
-            if first.iter().all(|(known, _)| *known != account_id) {
-                first.push((account_id, timer));
-            }
-        }
-        if first.is_empty() {
+        if due.is_empty() {
             return self.next_due().await;
         }
-        let going = first.iter().map(|(account_id, timer)| async move {
+        let going = due.iter().map(|(account_id, timer)| async move {
             if let Err(failure) = self.go_on(*account_id, timer).await {
                 error!("the scanner cannot go on with {}: {failure}", timer.subject);
                 return false;

@@ -12,7 +12,7 @@ use super::weaknesses::{Findings, add_weaknesses, draw_weaknesses};
 use super::{Refusal, life, missing};
 use crate::id::ObjectId;
 use crate::problem::{FieldProblem, check_text, quote};
-use crate::world::{Kind, Surface, Target, TargetKind, What, World};
+use crate::world::{Kind, Surface, Target, TargetKind, Weakness, What, World};
 
 /// The most tags of a target. (HostedScan documents ten.)
 const MOST_TAGS: usize = 10;
@@ -137,6 +137,10 @@ pub fn remove_target(world: &mut World, id: ObjectId, at: DateTime<Utc>) -> Resu
     }
     let by = world.owner(at);
     let about = world.about(&target);
+    let weaknesses: Vec<_> = world.weaknesses(id).cloned().collect();
+    for weakness in weaknesses {
+        world.put(Weakness { is_gone: true, changed_at: at, ..Weakness::clone(&weakness) });
+    }
     world.put(Target { deleted_at: Some(at), changed_at: at, ..Target::clone(&target) });
     world.tell(at, &by, What::TargetRemoved(about));
     Ok(())

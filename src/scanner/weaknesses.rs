@@ -85,6 +85,7 @@ fn put_weakness(world: &mut World, target: &Target, definition: &Definition, ins
         state: WeaknessState::Latent,
         first_detected_at: None,
         last_detected_at: None,
+        is_gone: false,
         scans: Vec::new(),
         changed_at: at,
     });

@@ -117,15 +117,19 @@ impl Store {
         object(kind.as_str(), &document.ok_or(Error::NotFound(what))?)
     }
 
-    /// The timers that are due at `now`, the earliest first.
+    /// The earliest timer of each account that is due at `now`, the earliest first. (Those after it
+    /// may depend on it; and an account with many must not stand before the others.)
     pub async fn due_timers(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<(AccountId, Timer)>, Error> {
         self.in_time(self.due_timers_at_length(now, limit)).await
     }
 
     async fn due_timers_at_length(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<(AccountId, Timer)>, Error> {
         let rows = read!(self, |db| {
-            let select = "select account_id, subject_id, kind, due_at from timer
-                where due_at <= $1 order by due_at, subject_id limit $2";
+            let select = "select account_id, subject_id, kind, due_at from (
+                    select account_id, subject_id, kind, due_at,
+                        row_number() over (partition by account_id order by due_at, subject_id) as place
+                    from timer where due_at <= $1
+                ) as due where place = 1 order by due_at, subject_id limit $2";
             sqlx::query_as::<Db, TimerRow>(select).bind(micros(now)).bind(i64::from(limit)).fetch_all(db).await?
         });
         Ok(rows.into_iter().map(TryInto::try_into).collect::<Result<_, sqlx::Error>>()?)

@@ -111,6 +111,8 @@ impl World {
     /// Forgets what cannot change any more.
     pub fn forget_finished(&mut self) {
         self.objects.retain(|_, object| !object.is_finished());
+        let objects = &self.objects;
+        self.weaknesses.retain(|target_id, _| objects.contains_key(target_id));
     }
 
     /// The chance of this world for one purpose and key.

@@ -119,6 +119,9 @@ pub struct Weakness {
     pub state: WeaknessState,
     pub first_detected_at: Option<DateTime<Utc>>,
     pub last_detected_at: Option<DateTime<Utc>>,
+    /// Its target has been removed.
+    #[serde(default)]
+    pub is_gone: bool,
     /// The scans that found it, the last 20.
     pub scans: Vec<ObjectId>,
     pub changed_at: DateTime<Utc>,

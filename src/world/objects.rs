@@ -110,7 +110,11 @@ impl Object {
         match self {
             Self::Scan(scan) => scan.state.has_ended() && !scan.is_named,
             Self::Run(run) => run.state != RunState::Running,
-            _ => false,
+            Self::Target(target) => target.deleted_at.is_some(),
+            Self::Weakness(weakness) => weakness.is_gone,
+            Self::User(user) => !user.is_active,
+            Self::Schedule(schedule) => !schedule.is_active,
+            Self::PciReport(_) | Self::Project(_) => false,
         }
     }
 }

@@ -114,6 +114,14 @@ pub struct NetworkAddress {
 }
 
 impl Surface {
+    /// How many things there are to see.
+    pub fn size(&self) -> usize {
+        let ports: usize = self.addresses.iter().map(|address| 1 + address.ports.len()).sum();
+        let names = [&self.emails, &self.phones, &self.hosts, &self.tlds];
+        let names: usize = names.iter().map(|names| names.len()).sum();
+        ports + names + self.ports.len() + self.technologies.len() + self.elements.len()
+    }
+
     /// Draws what can be seen of a new target.
     pub fn draw(kind: TargetKind, host: &str, at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> Self {
         let mut surface = Self::default();

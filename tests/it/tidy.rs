@@ -30,7 +30,7 @@ fn read(path: &str) -> String {
 
 /// The layers, lowest first. A module imports from lower layers; within one only where marked.
 const LAYERS: [(&[&str], bool); 10] = [
-    (&["id", "clock", "random", "problem", "batch"], true),
+    (&["id", "clock", "random", "problem", "json", "batch"], true),
     (&["event", "account", "schedule", "subscriber", "delivery", "world"], true),
     (&["config"], false),
     (&["vendors", "store", "handover", "telemetry"], false),

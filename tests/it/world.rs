@@ -296,6 +296,50 @@ on_both_databases! {
         assert_eq!(types(&service.events().await, "probely"), ["target_created"]);
     }
 
+    async fn an_account_with_much_to_do_does_not_stand_before_the_others(database) {
+        let mut service = Service::start(database).await;
+        add_shop(&service, json!([])).await;
+        for _ in 0..70 {
+            scan(&service, json!({"duration": "1m"})).await;
+        }
+        let account = service.post("/api/v1/accounts", json!({"name": "other"})).await.expect(201);
+        service.with_key(account["api_key"].as_str());
+        add_shop(&service, json!([])).await;
+        let late = scan(&service, json!({"duration": "2m"})).await;
+        service.advance("1h");
+        let due = service.app.store.due_timers(service.clock.now(), 64).await.expect("the database answers");
+        assert_eq!(due.len(), 2, "the earliest of each account: {due:?}");
+        assert_eq!(due[1].1.subject.to_string(), text(&late["id"]));
+    }
+
+    async fn what_is_removed_is_not_kept_in_mind(database) {
+        let service = Service::start(database).await;
+        let id = add_shop(&service, json!(200)).await;
+        service.delete(&format!("/api/v1/targets/{id}")).await.expect(204);
+        let world = service.app.scanner.world(scanhook::id::AccountId::DEFAULT).await.expect("a world");
+        assert_eq!(world.objects().count(), 1, "only the owner is left");
+        let stored = service.app.store.world(scanhook::id::AccountId::DEFAULT).await.expect("a world").expect("it is stored");
+        assert_eq!(stored.objects().count(), 1);
+    }
+
+    async fn what_cannot_be_changed_is_refused_with_the_reason(database) {
+        let service = Service::start(database).await;
+        let path = format!("/api/v1/targets/{}", add_shop(&service, json!([])).await);
+        for (change, detail) in [
+            (json!({"open_port": [8080]}), "expected an object"),
+            (json!({"open_port": {"port": 99999}}), "invalid value"),
+            (json!({"banner": {"port": 9}}), "port 9 is not open"),
+            (json!({"certificate": {"risk": 9}}), "risk must be from 1 to 3"),
+            (json!({"certificate": {"expires_in": "soon"}}), "`soon` is not a duration"),
+            (json!({"fix": "some"}), "neither `all` nor a list of weaknesses"),
+            (json!({"introduce": ["sqli"]}), "unknown weakness `sqli`"),
+            (json!({"element": {"kind": "picture", "name": "a"}}), "unknown variant `picture`"),
+            (json!({"colour": "red"}), "unknown field `colour`"),
+        ] {
+            service.patch(&path, change.clone()).await.assert_problem(422, "invalid-field", detail);
+        }
+    }
+
     async fn what_cannot_be_scanned_is_refused_with_the_reason(database) {
         let service = Service::start(database).await;
         let target = |field: &str, value: Value| {

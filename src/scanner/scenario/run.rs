@@ -18,6 +18,8 @@ use crate::scanner::{Refusal, Rules, hand, missing};
 use crate::vendors::{dialect, remove, set};
 use crate::world::{Emitted, Kind, Late, Object, Run, RunState, Scan, Target, World, to_value};
 
+/// The most that one step may emit, in bytes.
+const MOST_EMITTED_BYTES: usize = 16 * 1024 * 1024;
 /// How long a step waits for what another process is at.
 const SOON: TimeDelta = TimeDelta::milliseconds(50);
 
@@ -248,6 +250,10 @@ impl Teller<'_> {
         }
         for path in &step.remove {
             remove(&mut content, path).map_err(|problem| Refusal::Invalid(vec![problem]))?;
+        }
+        let bytes = content.to_string().len() * step.count.unwrap_or(1) as usize;
+        if bytes > MOST_EMITTED_BYTES {
+            return Err(wrong(format!("emits {bytes} bytes; at most {MOST_EMITTED_BYTES} are allowed in one step")));
         }
         let ago = step.occurred.as_ref().map(|text| parse_from_now(&text.value)).transpose().map_err(wrong)?;
         let after = step.deliver_after.as_ref().map(|text| self.clock_time(&text.value)).transpose()?;

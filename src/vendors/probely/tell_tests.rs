@@ -71,6 +71,7 @@ impl Story {
             state: WeaknessState::Open,
             first_detected_at: Some(at(3)),
             last_detected_at: Some(at(3)),
+            is_gone: false,
             scans: vec![id],
             changed_at: at(3),
         };
