@@ -162,14 +162,20 @@ impl From<store::Error> for Problem {
     }
 }
 
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound(detail) => Self::not_found(detail),
+            Refusal::Invalid(errors) => Self::invalid(errors),
+            Refusal::Conflict(detail) => Self::conflict("state-conflict", "It does not fit the present state", detail),
+        }
+    }
+}
+
 impl From<scanner::Error> for Problem {
     fn from(failure: scanner::Error) -> Self {
         match failure {
-            scanner::Error::Refused(Refusal::NotFound(detail)) => Self::not_found(detail),
-            scanner::Error::Refused(Refusal::Invalid(errors)) => Self::invalid(errors),
-            scanner::Error::Refused(Refusal::Conflict(detail)) => {
-                Self::conflict("state-conflict", "It does not fit the present state", detail)
-            }
+            scanner::Error::Refused(refusal) => refusal.into(),
             scanner::Error::Event(refused) => refused.into(),
             scanner::Error::Store(failure) => failure.into(),
         }

@@ -1,6 +1,9 @@
 //! Pages of lists, by cursor. A cursor is a position and a mark that binds it to this
 //! installation, account, list and filter, so that one that was tampered with is refused.
 
+use std::sync::Arc;
+
+use axum::Json;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,7 +11,8 @@ use sha2::Sha256;
 
 use super::Api;
 use super::error::Problem;
-use crate::id::AccountId;
+use crate::id::{AccountId, ObjectId};
+use crate::world::{Kind, Object};
 
 const DEFAULT_LIMIT: u32 = 50;
 const LARGEST_LIMIT: u32 = 250;
@@ -53,6 +57,12 @@ impl Listing {
         Ok(Some(position.to_owned()))
     }
 
+    /// Reads a cursor back into a position that is an object's id.
+    pub(super) fn object_position(&self, cursor: Option<&str>) -> Result<Option<ObjectId>, Problem> {
+        let position = self.position(cursor)?;
+        position.map(|id| id.parse()).transpose().map_err(|_| Problem::invalid_cursor())
+    }
+
     /// Cuts what was read, one row more than wanted, into a page and the cursor of the next.
     pub(super) fn page<R, T>(
         &self,
@@ -71,6 +81,57 @@ impl Listing {
         });
         ListOf { data: rows.into_iter().map(show).collect(), next_cursor }
     }
+}
+
+/// Which page of a list that has no filters.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// From the page before.
+    pub(super) cursor: Option<String>,
+    /// 1 to 250; 50 if left out.
+    pub(super) limit: Option<u32>,
+}
+
+/// Objects of a world to list.
+#[derive(Debug)]
+pub(super) struct Objects<'l> {
+    /// The list's name, and what it is filtered by.
+    pub(super) name: (&'l str, String),
+    pub(super) kind: Kind,
+    /// Only those of this target.
+    pub(super) target_id: Option<ObjectId>,
+}
+
+/// A page of a world's objects, newest first.
+pub(super) async fn page_of_objects<T, V>(
+    api: &Api,
+    account_id: AccountId,
+    objects: Objects<'_>,
+    page: &PageQuery,
+    show: impl Fn(&T) -> V,
+) -> Result<Json<ListOf<V>>, Problem>
+where
+    Arc<T>: TryFrom<Object>,
+{
+    let limit = check_limit(page.limit)?;
+    let Objects { name: (name, filter), kind, target_id } = objects;
+    let listing = Listing::new(api, account_id, name, &filter);
+    let before = listing.object_position(page.cursor.as_deref())?;
+    let rows = api.store.world_objects(account_id, kind, target_id, before, limit + 1).await?;
+    let show = |object: Object| Arc::try_from(object).map(|object| show(&object)).map_err(|_| Problem::internal());
+    let ListOf { data, next_cursor } = listing.page(rows, limit, |row| row.id().to_string(), show);
+    Ok(Json(ListOf { data: data.into_iter().collect::<Result<_, _>>()?, next_cursor }))
+}
+
+/// One object of a world.
+pub(super) async fn one_object<T>(api: &Api, account_id: AccountId, kind: Kind, id: ObjectId) -> Result<Arc<T>, Problem>
+where
+    Arc<T>: TryFrom<Object>,
+{
+    let object = api.store.world_object(account_id, kind, id).await?;
+    Arc::try_from(object).map_err(|_| Problem::internal())
 }
 
 /// Checks how many rows a page may have.

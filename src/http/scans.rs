@@ -12,8 +12,7 @@ use utoipa_axum::routes;
 use super::Api;
 use super::error::Problem;
 use super::extract::{Caller, IdOf, JsonBody, QueryOf};
-use super::page::{ListOf, Listing, check_limit};
-use super::targets::object_position;
+use super::page::{ListOf, Objects, PageQuery, one_object, page_of_objects};
 use crate::clock::rfc3339;
 use crate::event::Vendor;
 use crate::id::ObjectId;
@@ -23,7 +22,7 @@ use crate::scanner::targets::{NewTarget, add_target};
 use crate::scanner::weaknesses::Findings;
 use crate::scanner::{Refusal, Rules};
 use crate::schedule::{format_duration, parse_duration};
-use crate::world::{Counts, Kind, Object, Outcome, Scan, ScanState, Scanner, World};
+use crate::world::{Counts, Kind, Outcome, Scan, ScanState, Scanner, World};
 
 pub(super) fn router() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, start)).routes(routes!(show)).routes(routes!(cancel))
@@ -178,10 +177,8 @@ async fn list(
     Caller(account_id): Caller,
     QueryOf(query): QueryOf<ListQuery>,
 ) -> Result<Json<ListOf<ScanView>>, Problem> {
-    let limit = check_limit(query.limit)?;
-    let listing = Listing::new(&api, account_id, "scans", &query.target);
-    let before = object_position(&listing, query.cursor.as_deref())?;
-    let target_id = match &query.target {
+    let ListQuery { target, cursor, limit } = query;
+    let target_id = match &target {
         Some(address) => {
             let world = api.scanner.world(account_id).await?;
             let found = world.target_at(address).map(|target| target.id);
@@ -189,15 +186,8 @@ async fn list(
         }
         None => None,
     };
-    let rows = api.store.world_objects(account_id, Kind::Scan, target_id, before, limit + 1).await?;
-    let rows: Vec<_> = rows
-        .into_iter()
-        .filter_map(|object| match object {
-            Object::Scan(scan) => Some(scan),
-            _ => None,
-        })
-        .collect();
-    Ok(Json(listing.page(rows, limit, |row| row.id.to_string(), |row| ScanView::from(&*row))))
+    let objects = Objects { name: ("scans", target.unwrap_or_default()), kind: Kind::Scan, target_id };
+    page_of_objects(&api, account_id, objects, &PageQuery { cursor, limit }, |scan: &Scan| scan.into()).await
 }
 
 /// Show a scan.
@@ -213,10 +203,8 @@ async fn show(
     Caller(account_id): Caller,
     IdOf(id): IdOf<ObjectId>,
 ) -> Result<Json<ScanView>, Problem> {
-    match api.store.world_object(account_id, Kind::Scan, id).await? {
-        Object::Scan(scan) => Ok(Json(ScanView::from(&*scan))),
-        _ => Err(Problem::internal()),
-    }
+    let scan = one_object::<Scan>(&api, account_id, Kind::Scan, id).await?;
+    Ok(Json(ScanView::from(&*scan)))
 }
 
 /// Cancel a scan that has not ended.
@@ -233,15 +221,10 @@ async fn cancel(
     Caller(account_id): Caller,
     IdOf(id): IdOf<ObjectId>,
 ) -> Result<Json<ScanView>, Problem> {
-    match api.store.world_object(account_id, Kind::Scan, id).await? {
-        Object::Scan(scan) if scan.state.has_ended() => Err(Problem::conflict(
-            "state-conflict",
-            "It does not fit the present state",
-            format!("scan {id} has ended"),
-        )),
-        _ => {
-            let cancel = |world: &mut World, rules: Rules<'_>| life::cancel(world, id, rules.now);
-            Ok(Json(ScanView::from(&*api.scanner.change(account_id, cancel).await?)))
-        }
+    // A scan that has ended is not in the world any more.
+    if one_object::<Scan>(&api, account_id, Kind::Scan, id).await?.state.has_ended() {
+        return Err(Refusal::Conflict(format!("scan {id} has ended")).into());
     }
+    let cancel = |world: &mut World, rules: Rules<'_>| life::cancel(world, id, rules.now);
+    Ok(Json(ScanView::from(&*api.scanner.change(account_id, cancel).await?)))
 }

@@ -5,21 +5,20 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Api;
 use super::error::Problem;
 use super::extract::{Caller, IdOf, JsonBody, QueryOf};
-use super::page::{ListOf, Listing, check_limit};
-use super::targets::object_position;
+use super::page::{ListOf, Objects, PageQuery, one_object, page_of_objects};
 use crate::clock::rfc3339;
 use crate::id::ObjectId;
 use crate::problem::{FieldProblem, quote};
 use crate::scanner::scenario::run::NewRun;
 use crate::scanner::scenario::{Fault, read, run, shipped};
-use crate::world::{Kind, Object, Run, RunState};
+use crate::world::{Kind, Run, RunState};
 
 pub(super) fn router() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -164,38 +163,18 @@ async fn start(
     Ok((StatusCode::CREATED, Json(RunView::from(&*run))))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListQuery {
-    /// From the page before.
-    cursor: Option<String>,
-    /// 1 to 250; 50 if left out.
-    limit: Option<u32>,
-}
-
 /// List the runs, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/scenarios/runs", tag = "scenarios", params(ListQuery),
+    get, path = "/api/v1/scenarios/runs", tag = "scenarios", params(PageQuery),
     responses((status = 200, description = "A page of them", body = ListOf<RunView>))
 )]
 async fn runs(
     State(api): State<Api>,
     Caller(account_id): Caller,
-    QueryOf(query): QueryOf<ListQuery>,
+    QueryOf(query): QueryOf<PageQuery>,
 ) -> Result<Json<ListOf<RunView>>, Problem> {
-    let limit = check_limit(query.limit)?;
-    let listing = Listing::new(&api, account_id, "runs", &());
-    let before = object_position(&listing, query.cursor.as_deref())?;
-    let rows = api.store.world_objects(account_id, Kind::Run, None, before, limit + 1).await?;
-    let rows: Vec<_> = rows
-        .into_iter()
-        .filter_map(|object| match object {
-            Object::Run(run) => Some(run),
-            _ => None,
-        })
-        .collect();
-    Ok(Json(listing.page(rows, limit, |row| row.id.to_string(), |row| RunView::from(&*row))))
+    let objects = Objects { name: ("runs", String::new()), kind: Kind::Run, target_id: None };
+    page_of_objects(&api, account_id, objects, &query, |run: &Run| run.into()).await
 }
 
 /// Show how far a run is.
@@ -211,10 +190,8 @@ async fn show(
     Caller(account_id): Caller,
     IdOf(id): IdOf<ObjectId>,
 ) -> Result<Json<RunView>, Problem> {
-    match api.store.world_object(account_id, Kind::Run, id).await? {
-        Object::Run(run) => Ok(Json(RunView::from(&*run))),
-        _ => Err(Problem::internal()),
-    }
+    let run = one_object::<Run>(&api, account_id, Kind::Run, id).await?;
+    Ok(Json(RunView::from(&*run)))
 }
 
 /// Cancel a run. Scans that it has started go on.

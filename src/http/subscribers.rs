@@ -8,14 +8,14 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Api;
 use super::error::Problem;
 use super::extract::{Caller, IdOf, JsonBody, QueryOf};
-use super::page::{ListOf, Listing, check_limit};
+use super::page::{ListOf, Listing, PageQuery, check_limit};
 use crate::clock::rfc3339;
 use crate::event::Vendor;
 use crate::id::SubscriberId;
@@ -236,25 +236,15 @@ async fn create(
     Ok((StatusCode::CREATED, Json(CreatedSubscriber { subscriber: subscriber.into(), secret })))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListQuery {
-    /// From the page before.
-    cursor: Option<String>,
-    /// 1 to 250; 50 if left out.
-    limit: Option<u32>,
-}
-
 /// List the subscribers, oldest first.
 #[utoipa::path(
-    get, path = "/api/v1/subscribers", tag = "subscribers", params(ListQuery),
+    get, path = "/api/v1/subscribers", tag = "subscribers", params(PageQuery),
     responses((status = 200, description = "A page of them", body = ListOf<SubscriberView>))
 )]
 async fn list(
     State(api): State<Api>,
     Caller(account_id): Caller,
-    QueryOf(query): QueryOf<ListQuery>,
+    QueryOf(query): QueryOf<PageQuery>,
 ) -> Result<Json<ListOf<SubscriberView>>, Problem> {
     let limit = check_limit(query.limit)?;
     let listing = Listing::new(&api, account_id, "subscribers", &());

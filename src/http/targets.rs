@@ -5,19 +5,19 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Api;
 use super::error::Problem;
 use super::extract::{Caller, IdOf, JsonBody, QueryOf};
-use super::page::{ListOf, Listing, check_limit};
+use super::page::{ListOf, Listing, Objects, PageQuery, check_limit, page_of_objects};
 use crate::clock::rfc3339;
-use crate::id::ObjectId;
+use crate::id::{AccountId, ObjectId};
 use crate::scanner::change::{Change, Fix, change_target};
 use crate::scanner::targets::{NewTarget, add_target, remove_target, verify_target};
-use crate::world::{About, Counts, Kind, Level, Object, Scanner, TargetKind, Weakness, WeaknessState};
+use crate::world::{About, Counts, Kind, Level, Scanner, TargetKind, Weakness, WeaknessState};
 
 pub(super) fn router() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -111,35 +111,19 @@ impl From<&Weakness> for WeaknessView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ListQuery {
-    /// From the page before.
-    cursor: Option<String>,
-    /// 1 to 250; 50 if left out.
-    limit: Option<u32>,
-}
-
-/// Reads a position that is an object's id.
-pub(super) fn object_position(listing: &Listing, cursor: Option<&str>) -> Result<Option<ObjectId>, Problem> {
-    let position = listing.position(cursor)?;
-    position.map(|id| id.parse()).transpose().map_err(|_| Problem::invalid_cursor())
-}
-
 /// List the targets, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/targets", tag = "targets", params(ListQuery),
+    get, path = "/api/v1/targets", tag = "targets", params(PageQuery),
     responses((status = 200, description = "A page of them", body = ListOf<TargetView>))
 )]
 async fn list(
     State(api): State<Api>,
     Caller(account_id): Caller,
-    QueryOf(query): QueryOf<ListQuery>,
+    QueryOf(query): QueryOf<PageQuery>,
 ) -> Result<Json<ListOf<TargetView>>, Problem> {
     let limit = check_limit(query.limit)?;
     let listing = Listing::new(&api, account_id, "targets", &());
-    let before = object_position(&listing, query.cursor.as_deref())?;
+    let before = listing.object_position(query.cursor.as_deref())?;
     let world = api.scanner.world(account_id).await?;
     let mut rows: Vec<About> = world
         .targets()
@@ -192,6 +176,22 @@ async fn show(
     Ok(Json(world.about(target).into()))
 }
 
+async fn make_change(
+    api: &Api,
+    account_id: AccountId,
+    id: ObjectId,
+    change: &Change,
+) -> Result<Json<TargetView>, Problem> {
+    let about = api
+        .scanner
+        .change(account_id, |world, rules| {
+            let target = change_target(world, id, change, rules.now)?;
+            Ok(world.about(&target))
+        })
+        .await?;
+    Ok(Json(about.into()))
+}
+
 /// Change what there is to be found on a target. The next scan tells of it.
 #[utoipa::path(
     patch, path = "/api/v1/targets/{id}", tag = "targets", params(("id" = String, Path)), request_body = Change,
@@ -207,14 +207,7 @@ async fn change(
     IdOf(id): IdOf<ObjectId>,
     JsonBody(change): JsonBody<Change>,
 ) -> Result<Json<TargetView>, Problem> {
-    let about = api
-        .scanner
-        .change(account_id, |world, rules| {
-            let target = change_target(world, id, &change, rules.now)?;
-            Ok(world.about(&target))
-        })
-        .await?;
-    Ok(Json(about.into()))
+    make_change(&api, account_id, id, &change).await
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -241,14 +234,7 @@ async fn fix(
 ) -> Result<Json<TargetView>, Problem> {
     let fix = what.weaknesses.map_or_else(|| Fix::Word("all".to_owned()), Fix::Keys);
     let change = Change { fix: Some(fix), ..Change::default() };
-    let about = api
-        .scanner
-        .change(account_id, |world, rules| {
-            let target = change_target(world, id, &change, rules.now)?;
-            Ok(world.about(&target))
-        })
-        .await?;
-    Ok(Json(about.into()))
+    make_change(&api, account_id, id, &change).await
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -299,7 +285,7 @@ async fn remove(
 
 /// List the weaknesses of a target, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/targets/{id}/weaknesses", tag = "targets", params(("id" = String, Path), ListQuery),
+    get, path = "/api/v1/targets/{id}/weaknesses", tag = "targets", params(("id" = String, Path), PageQuery),
     responses(
         (status = 200, description = "A page of them", body = ListOf<WeaknessView>),
         (status = 404, description = "There is no such target", body = Problem),
@@ -309,19 +295,9 @@ async fn weaknesses(
     State(api): State<Api>,
     Caller(account_id): Caller,
     IdOf(id): IdOf<ObjectId>,
-    QueryOf(query): QueryOf<ListQuery>,
+    QueryOf(query): QueryOf<PageQuery>,
 ) -> Result<Json<ListOf<WeaknessView>>, Problem> {
-    let limit = check_limit(query.limit)?;
-    let listing = Listing::new(&api, account_id, "weaknesses", &id);
-    let before = object_position(&listing, query.cursor.as_deref())?;
     api.store.world_object(account_id, Kind::Target, id).await?;
-    let rows = api.store.world_objects(account_id, Kind::Weakness, Some(id), before, limit + 1).await?;
-    let rows: Vec<_> = rows
-        .into_iter()
-        .filter_map(|object| match object {
-            Object::Weakness(weakness) => Some(weakness),
-            _ => None,
-        })
-        .collect();
-    Ok(Json(listing.page(rows, limit, |row| row.id.to_string(), |row| WeaknessView::from(&*row))))
+    let objects = Objects { name: ("weaknesses", id.to_string()), kind: Kind::Weakness, target_id: Some(id) };
+    page_of_objects(&api, account_id, objects, &query, |weakness: &Weakness| weakness.into()).await
 }

@@ -61,6 +61,17 @@ macro_rules! objects {
             fn from(object: Arc<$kind>) -> Self {
                 Self::$kind(object)
             }
+        }
+
+        impl TryFrom<Object> for Arc<$kind> {
+            /// An object of another kind.
+            type Error = Object;
+            fn try_from(object: Object) -> Result<Self, Object> {
+                match object {
+                    Object::$kind(object) => Ok(object),
+                    other => Err(other),
+                }
+            }
         })+
 
         impl Object {
