@@ -59,36 +59,28 @@ impl Store {
         limit: usize,
         except: &[SubscriberId],
     ) -> Result<Vec<Claimed>, Error> {
-        self.in_time(self.claim_due_at_length(now, lease, lease_until, limit, except)).await
-    }
-
-    async fn claim_due_at_length(
-        &self,
-        now: DateTime<Utc>,
-        lease: i64,
-        lease_until: DateTime<Utc>,
-        limit: usize,
-        except: &[SubscriberId],
-    ) -> Result<Vec<Claimed>, Error> {
-        // Other processes claim at the same time.
-        let lock = self.pools.and_hold(" for update skip locked");
-        let rows = write!(self, |tx| {
-            let mut claim = QueryBuilder::<Db>::new("update delivery set lease_holder = ");
-            claim.push_bind(lease).push(", due_at = ").push_bind(micros(lease_until));
-            claim.push(" where id in (select id from delivery where due_at <= ").push_bind(micros(now));
-            if !except.is_empty() {
-                claim.push(" and subscriber_id not in (");
-                let mut ids = claim.separated(", ");
-                for id in except {
-                    ids.push_bind(*id);
+        self.in_time(async {
+            // Other processes claim at the same time.
+            let lock = self.pools.and_hold(" for update skip locked");
+            let rows = write!(self, |tx| {
+                let mut claim = QueryBuilder::<Db>::new("update delivery set lease_holder = ");
+                claim.push_bind(lease).push(", due_at = ").push_bind(micros(lease_until));
+                claim.push(" where id in (select id from delivery where due_at <= ").push_bind(micros(now));
+                if !except.is_empty() {
+                    claim.push(" and subscriber_id not in (");
+                    let mut ids = claim.separated(", ");
+                    for id in except {
+                        ids.push_bind(*id);
+                    }
+                    claim.push(")");
                 }
-                claim.push(")");
-            }
-            claim.push(" order by due_at limit ").push_bind(limit as i64).push(lock);
-            claim.push(") returning id, event_id, subscriber_id, status, retries, schedule_start");
-            claim.build_query_as::<ClaimedRow>().fetch_all(&mut *tx).await?
-        });
-        self.complete(rows, lease, lease_until).await
+                claim.push(" order by due_at limit ").push_bind(limit as i64).push(lock);
+                claim.push(") returning id, event_id, subscriber_id, status, retries, schedule_start");
+                claim.build_query_as::<ClaimedRow>().fetch_all(&mut *tx).await?
+            });
+            self.complete(rows, lease, lease_until).await
+        })
+        .await
     }
 
     /// Adds their events to claimed rows.
@@ -134,17 +126,16 @@ impl Store {
 
     /// When the earliest delivery can be claimed that cannot be now.
     pub async fn next_due(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        self.in_time(self.next_due_at_length(now)).await
-    }
-
-    async fn next_due_at_length(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        let earliest: Option<i64> = read!(self, |db| {
-            sqlx::query_scalar::<Db, Option<i64>>("select min(due_at) from delivery where due_at > $1")
-                .bind(micros(now))
-                .fetch_one(db)
-                .await?
-        });
-        Ok(earliest.map(time).transpose()?)
+        self.in_time(async {
+            let earliest: Option<i64> = read!(self, |db| {
+                sqlx::query_scalar::<Db, Option<i64>>("select min(due_at) from delivery where due_at > $1")
+                    .bind(micros(now))
+                    .fetch_one(db)
+                    .await?
+            });
+            Ok(earliest.map(time).transpose()?)
+        })
+        .await
     }
 
     /// Records attempts and moves their deliveries on, in one transaction.
@@ -153,22 +144,21 @@ impl Store {
     /// whether it was. What would be attempted again waits if its subscriber has been disabled
     /// meanwhile, and fails if it has been deleted.
     pub async fn record_attempts(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
-        self.in_time(self.record_attempts_at_length(records)).await
-    }
-
-    async fn record_attempts_at_length(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
-        let mut tx = self.begin().await?;
-        self.hold_subscribers(&mut tx, records).await?;
-        let ours = move_on(&mut tx, records).await?;
-        let recorded: Vec<&Record> = records.iter().filter(|record| ours.contains(&record.delivery_id)).collect();
-        insert_attempts(&mut tx, &recorded).await?;
-        for record in recorded {
-            if let Some(reason) = &record.disable {
-                disable(&mut tx, record, reason).await?;
+        self.in_time(async {
+            let mut tx = self.begin().await?;
+            self.hold_subscribers(&mut tx, records).await?;
+            let ours = move_on(&mut tx, records).await?;
+            let recorded: Vec<&Record> = records.iter().filter(|record| ours.contains(&record.delivery_id)).collect();
+            insert_attempts(&mut tx, &recorded).await?;
+            for record in recorded {
+                if let Some(reason) = &record.disable {
+                    disable(&mut tx, record, reason).await?;
+                }
             }
-        }
-        tx.commit().await?;
-        Ok(records.iter().map(|record| ours.contains(&record.delivery_id)).collect())
+            tx.commit().await?;
+            Ok(records.iter().map(|record| ours.contains(&record.delivery_id)).collect())
+        })
+        .await
     }
 
     /// Keeps the subscribers of these records as they are until the transaction ends.
@@ -197,59 +187,53 @@ impl Store {
         held: &[(DeliveryId, i64)],
         until: DateTime<Utc>,
     ) -> Result<HashSet<DeliveryId>, Error> {
-        self.in_time(self.renew_leases_at_length(held, until)).await
-    }
-
-    async fn renew_leases_at_length(
-        &self,
-        held: &[(DeliveryId, i64)],
-        until: DateTime<Utc>,
-    ) -> Result<HashSet<DeliveryId>, Error> {
-        Ok(write!(self, |tx| {
-            let mut renewed = HashSet::new();
-            for run in runs(held) {
-                let mut update = QueryBuilder::<Db>::new("with held (id, lease) as (");
-                update.push_values(run, |mut row, (id, lease)| {
-                    row.push_bind(*id).push_bind(*lease);
-                });
-                update.push(") update delivery set due_at = ").push_bind(micros(until)).push(
-                    " from held where delivery.id = held.id and delivery.lease_holder = held.lease
+        self.in_time(async {
+            Ok(write!(self, |tx| {
+                let mut renewed = HashSet::new();
+                for run in runs(held) {
+                    let mut update = QueryBuilder::<Db>::new("with held (id, lease) as (");
+                    update.push_values(run, |mut row, (id, lease)| {
+                        row.push_bind(*id).push_bind(*lease);
+                    });
+                    update.push(") update delivery set due_at = ").push_bind(micros(until)).push(
+                        " from held where delivery.id = held.id and delivery.lease_holder = held.lease
                      returning delivery.id",
-                );
-                renewed.extend(update.build_query_scalar::<DeliveryId>().fetch_all(&mut *tx).await?);
-            }
-            renewed
-        }))
+                    );
+                    renewed.extend(update.build_query_scalar::<DeliveryId>().fetch_all(&mut *tx).await?);
+                }
+                renewed
+            }))
+        })
+        .await
     }
 
     /// Gives leases back without an attempt: each delivery is due again at its next try, waits for
     /// its subscriber to be enabled, or fails because the subscriber was deleted.
     pub async fn release(&self, claimed: &[Claimed]) -> Result<(), Error> {
-        self.in_time(self.release_at_length(claimed)).await
-    }
-
-    async fn release_at_length(&self, claimed: &[Claimed]) -> Result<(), Error> {
-        if claimed.is_empty() {
-            return Ok(());
-        }
-        write!(self, |tx| {
-            for run in runs(claimed) {
-                let mut update = QueryBuilder::<Db>::new("with held (id, lease) as (");
-                update.push_values(run, |mut row, claimed| {
-                    row.push_bind(claimed.id).push_bind(claimed.lease);
-                });
-                update.push(
-                    ") update delivery set lease_holder = null,
+        self.in_time(async {
+            if claimed.is_empty() {
+                return Ok(());
+            }
+            write!(self, |tx| {
+                for run in runs(claimed) {
+                    let mut update = QueryBuilder::<Db>::new("with held (id, lease) as (");
+                    update.push_values(run, |mut row, claimed| {
+                        row.push_bind(claimed.id).push_bind(claimed.lease);
+                    });
+                    update.push(
+                        ") update delivery set lease_holder = null,
                         status = case when subscriber.deleted_at is null then status else 'failed' end,
                         due_at = case when subscriber.enabled then next_try end
                      from held, subscriber
                      where delivery.id = held.id and delivery.lease_holder = held.lease
                          and subscriber.id = delivery.subscriber_id",
-                );
-                update.build().execute(&mut *tx).await?;
-            }
-        });
-        Ok(())
+                    );
+                    update.build().execute(&mut *tx).await?;
+                }
+            });
+            Ok(())
+        })
+        .await
     }
 }
 

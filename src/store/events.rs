@@ -129,38 +129,32 @@ impl Store {
         world: Option<&WorldChange>,
         plan: impl FnOnce(Vec<Subscriber>) -> (Vec<Publication>, T) + Send,
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
-        self.in_time(self.insert_events_at_length(accounts, world, plan)).await
-    }
-
-    async fn insert_events_at_length<T: Send>(
-        &self,
-        accounts: impl IntoIterator<Item = AccountId>,
-        world: Option<&WorldChange>,
-        plan: impl FnOnce(Vec<Subscriber>) -> (Vec<Publication>, T) + Send,
-    ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
-        let mut tx = self.begin().await?;
-        if let Some(world) = world {
-            store_change(&mut tx, world).await?;
-        }
-        let (publications, rest) = plan(self.hold_enabled_subscribers(&mut tx, in_list(accounts)).await?);
-        let stored = insert_event_rows(&mut tx, &publications).await?;
-        insert_deliveries(&mut tx, publications.iter().filter(|new| stored.contains(&new.event.id))).await?;
-        tx.commit().await?;
-        let mut answers = Vec::with_capacity(publications.len());
-        for publication in publications {
-            let event = &publication.event;
-            let inserted = if stored.contains(&event.id) {
-                Inserted::Stored
-            } else {
-                let first = match &event.idempotency_key {
-                    Some(key) => self.event_by_idempotency_key(event.account_id, key).await?,
-                    None => None,
+        self.in_time(async {
+            let mut tx = self.begin().await?;
+            if let Some(world) = world {
+                store_change(&mut tx, world).await?;
+            }
+            let (publications, rest) = plan(self.hold_enabled_subscribers(&mut tx, in_list(accounts)).await?);
+            let stored = insert_event_rows(&mut tx, &publications).await?;
+            insert_deliveries(&mut tx, publications.iter().filter(|new| stored.contains(&new.event.id))).await?;
+            tx.commit().await?;
+            let mut answers = Vec::with_capacity(publications.len());
+            for publication in publications {
+                let event = &publication.event;
+                let inserted = if stored.contains(&event.id) {
+                    Inserted::Stored
+                } else {
+                    let first = match &event.idempotency_key {
+                        Some(key) => self.event_by_idempotency_key(event.account_id, key).await?,
+                        None => None,
+                    };
+                    first.map_or(Inserted::Clash, |first| Inserted::Repeat(Box::new(first)))
                 };
-                first.map_or(Inserted::Clash, |first| Inserted::Repeat(Box::new(first)))
-            };
-            answers.push((publication, inserted));
-        }
-        Ok((answers, rest))
+                answers.push((publication, inserted));
+            }
+            Ok((answers, rest))
+        })
+        .await
     }
 
     /// The enabled subscribers of accounts, oldest first, as they are until the transaction ends.

@@ -133,30 +133,29 @@ impl Store {
         &self,
         ids: &[SubscriberId],
     ) -> Result<HashMap<SubscriberId, Result<Option<Arc<Subscriber>>, Arc<Error>>>, Error> {
-        self.in_time(self.subscribers_by_id_at_length(ids)).await
-    }
-
-    async fn subscribers_by_id_at_length(
-        &self,
-        ids: &[SubscriberId],
-    ) -> Result<HashMap<SubscriberId, Result<Option<Arc<Subscriber>>, Arc<Error>>>, Error> {
-        let ids = in_list(ids.iter().copied());
-        let rows = read!(self, |db| {
-            let mut select =
-                QueryBuilder::<Db>::new(concat!("select ", subscriber_columns!(), " from subscriber where id in ("));
-            let mut list = select.separated(", ");
-            ids.iter().for_each(|id| {
-                list.push_bind(*id);
+        self.in_time(async {
+            let ids = in_list(ids.iter().copied());
+            let rows = read!(self, |db| {
+                let mut select = QueryBuilder::<Db>::new(concat!(
+                    "select ",
+                    subscriber_columns!(),
+                    " from subscriber where id in ("
+                ));
+                let mut list = select.separated(", ");
+                ids.iter().for_each(|id| {
+                    list.push_bind(*id);
+                });
+                select.push(")");
+                select.build_query_as::<Row>().fetch_all(db).await?
             });
-            select.push(")");
-            select.build_query_as::<Row>().fetch_all(db).await?
-        });
-        let read = |row: Row| {
-            let id = row.id;
-            let subscriber = Subscriber::try_from(row).map(|subscriber| Some(Arc::new(subscriber)));
-            (id, subscriber.map_err(|error| Arc::new(Error::from(error))))
-        };
-        Ok(rows.into_iter().map(read).collect())
+            let read = |row: Row| {
+                let id = row.id;
+                let subscriber = Subscriber::try_from(row).map(|subscriber| Some(Arc::new(subscriber)));
+                (id, subscriber.map_err(|error| Arc::new(Error::from(error))))
+            };
+            Ok(rows.into_iter().map(read).collect())
+        })
+        .await
     }
 
     /// Changes a subscriber: `change` is given it as it is, and nobody else changes it meanwhile.

@@ -39,17 +39,16 @@ fn object(kind: &str, document: &str) -> Result<Object, Error> {
 impl Store {
     /// How often an account's world has changed; 0 if there is none.
     pub async fn world_version(&self, account_id: AccountId) -> Result<i64, Error> {
-        self.in_time(self.world_version_at_length(account_id)).await
-    }
-
-    async fn world_version_at_length(&self, account_id: AccountId) -> Result<i64, Error> {
-        let version = read!(self, |db| {
-            sqlx::query_scalar::<Db, i64>("select version from world where account_id = $1")
-                .bind(account_id)
-                .fetch_optional(db)
-                .await?
-        });
-        Ok(version.unwrap_or_default())
+        self.in_time(async {
+            let version = read!(self, |db| {
+                sqlx::query_scalar::<Db, i64>("select version from world where account_id = $1")
+                    .bind(account_id)
+                    .fetch_optional(db)
+                    .await?
+            });
+            Ok(version.unwrap_or_default())
+        })
+        .await
     }
 
     /// An account's world without what is finished; none if nothing has happened in it.
@@ -120,19 +119,18 @@ impl Store {
     /// The earliest timer of each account that is due at `now`, the earliest first. (Those after it
     /// may depend on it; and an account with many must not stand before the others.)
     pub async fn due_timers(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<(AccountId, Timer)>, Error> {
-        self.in_time(self.due_timers_at_length(now, limit)).await
-    }
-
-    async fn due_timers_at_length(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<(AccountId, Timer)>, Error> {
-        let rows = read!(self, |db| {
-            let select = "select account_id, subject_id, kind, due_at from (
+        self.in_time(async {
+            let rows = read!(self, |db| {
+                let select = "select account_id, subject_id, kind, due_at from (
                     select account_id, subject_id, kind, due_at,
                         row_number() over (partition by account_id order by due_at, subject_id) as place
                     from timer where due_at <= $1
                 ) as due where place = 1 order by due_at, subject_id limit $2";
-            sqlx::query_as::<Db, TimerRow>(select).bind(micros(now)).bind(i64::from(limit)).fetch_all(db).await?
-        });
-        Ok(rows.into_iter().map(TryInto::try_into).collect::<Result<_, sqlx::Error>>()?)
+                sqlx::query_as::<Db, TimerRow>(select).bind(micros(now)).bind(i64::from(limit)).fetch_all(db).await?
+            });
+            Ok(rows.into_iter().map(TryInto::try_into).collect::<Result<_, sqlx::Error>>()?)
+        })
+        .await
     }
 
     /// When the next timer is due.
