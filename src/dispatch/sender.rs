@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
+use tokio::sync::Notify;
 use tower::Service;
 use url::{Host, Url};
 
@@ -39,6 +41,8 @@ use crate::delivery::{AttemptError, KEPT_BYTES, Response};
 /// How long an unused connection is kept: less than common servers keep one (2 s and more), since
 /// a request on a connection that is just being closed would count as a failed attempt.
 const IDLE: Duration = Duration::from_millis(1_500);
+/// The most interim answers (1xx) before the final one.
+const MOST_INTERIM: usize = 100;
 /// How much of a body that is too long to keep is read on, so that its connection can be reused.
 const DRAINED_BYTES: usize = 4 * KEPT_BYTES;
 
@@ -104,8 +108,12 @@ impl Sender {
         } else {
             self.unchecked.get_or_init(|| client(&self.blocked, trusting_tls()))
         };
-        let request = self.request(outgoing).await?;
-        let (parts, body) = client.request(request).await?.into_parts();
+        let mut request = self.request(outgoing).await?;
+        let too_many = watch_interim_answers(&mut request);
+        let (parts, body) = tokio::select! {
+            answered = client.request(request) => answered?.into_parts(),
+            () = too_many.notified() => return Err(TooManyInterim.into()),
+        };
         let headers = kept_headers(&parts.headers);
         let answer = answer.insert(Response { status: parts.status.as_u16(), headers, body: Vec::new() });
         read_body(body, &mut answer.body).await.map_err(|error| Box::new(BrokenBody(error)) as BoxError)
@@ -230,6 +238,19 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
+/// Counts the interim (1xx) answers to a request; the other end is told when there are too many. An
+/// endless stream of them would keep a core busy until the time-out.
+fn watch_interim_answers<B>(request: &mut Request<B>) -> Arc<Notify> {
+    let too_many = Arc::new(Notify::new());
+    let (told, count) = (Arc::clone(&too_many), AtomicUsize::new(0));
+    hyper::ext::on_informational(request, move |_| {
+        if count.fetch_add(1, Ordering::Relaxed) == MOST_INTERIM {
+            told.notify_one();
+        }
+    });
+    too_many
+}
+
 /// Reads a body up to what is kept, and a little further for the connection's sake.
 async fn read_body(mut body: Incoming, kept: &mut Vec<u8>) -> Result<(), hyper::Error> {
     let mut read = 0;
@@ -283,6 +304,10 @@ struct Unresolved {
     host: String,
     source: std::io::Error,
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("there were more than {MOST_INTERIM} interim answers (1xx) and no final one")]
+struct TooManyInterim;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off in its body")]

@@ -168,6 +168,7 @@ on_both_databases! {
         let hanging = Receiver::answering([Reply { hang: true, ..Reply::from(200) }]).await;
         let plain = Receiver::answering([200]).await;
         let nonsense = RawReceiver::sending(b"220 mail.example ESMTP\r\n").await;
+        let endless = RawReceiver::flooding_with(b"HTTP/1.1 102 Processing\r\n\r\n").await;
         let broken = RawReceiver::sending(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
         for (url, error, detail) in [
             (format!("http://{free}/"), "connect", "Connection refused"),
@@ -177,6 +178,7 @@ on_both_databases! {
             ("http://169.254.169.254/".to_owned(), "blocked_address", "169.254.0.0/16"),
             ("http://[::ffff:169.254.169.254]/".to_owned(), "blocked_address", "169.254.0.0/16"),
             (format!("http://{}/", nonsense.address), "protocol", "invalid HTTP"),
+            (format!("http://{}/", endless.address), "protocol", "more than 100 interim answers"),
             (format!("http://{}/", broken.address), "body", "broke off"),
         ] {
             // A slow resolver or a busy machine must not turn another error into a time-out.

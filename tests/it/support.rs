@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 /// How long a test waits for something that must happen. Only a failing test waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Makes of each test two: one on SQLite and one on Postgres.
 macro_rules! on_both_databases {
@@ -466,6 +466,15 @@ pub(crate) struct RawReceiver {
 
 impl RawReceiver {
     pub(crate) async fn sending(bytes: &'static [u8]) -> Self {
+        Self::start(bytes, 1).await
+    }
+
+    /// Sends the same bytes for as long as the connection stands.
+    pub(crate) async fn flooding_with(bytes: &'static [u8]) -> Self {
+        Self::start(bytes, usize::MAX).await
+    }
+
+    async fn start(bytes: &'static [u8], times: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let got: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
@@ -475,7 +484,11 @@ impl RawReceiver {
                 let request = read_request(&mut connection).await;
                 lock(&kept).push(request);
                 // The sender may have gone away; that is part of what is tested.
-                let _ = connection.write_all(bytes).await;
+                for _ in 0..times {
+                    if connection.write_all(bytes).await.is_err() {
+                        break;
+                    }
+                }
             }
         });
         Self { address, got }
