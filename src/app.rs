@@ -2,16 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::Router;
 use axum::serve::ListenerExt;
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::account::ApiKey;
 use crate::clock::Clock;
@@ -141,7 +143,13 @@ impl App {
         let scanner = Arc::clone(&self.scanner);
         let scanning = tasks.spawn({
             let stop = stop.clone();
-            async move { scanner.run(&stop).await }
+            async move {
+                // A defect in one rule must not end all that goes on by itself.
+                while AssertUnwindSafe(scanner.run(&stop)).catch_unwind().await.is_err() {
+                    error!("the scanner panicked and goes on");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
         });
         // Clients that hold on must leave time for the attempts that are under way.
         let served = serve(listener, self.router.clone(), stop.clone(), limit / 2).await;

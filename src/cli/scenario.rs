@@ -207,6 +207,9 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
         Command::Lint(Lint { files }) => lint(global, &files),
         Command::List(args) => list(global, &args),
         Command::Run(args) => {
+            if args.speed.is_some_and(|speed| !speed.is_finite()) {
+                bail!("--speed is a number from 0.001 to 1000000");
+            }
             let source = source_of(&args.scenario)?;
             check(&args.scenario, &source)?;
             if args.seed.is_some() || args.ledger.is_some() || args.database_url.is_some() {

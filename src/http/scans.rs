@@ -113,6 +113,10 @@ fn check_vendors(vendors: Option<&[Vendor]>) -> Result<(), Refusal> {
     if vendors.is_some_and(|vendors| vendors.contains(&Vendor::Standard)) {
         return Err(Refusal::field("/vendors", "standard has no words of its own for a scan"));
     }
+    let is_told_twice = |(index, vendor): (usize, &Vendor)| vendors.unwrap_or_default()[..index].contains(vendor);
+    if vendors.is_some_and(|vendors| vendors.is_empty() || vendors.iter().enumerate().any(is_told_twice)) {
+        return Err(Refusal::field("/vendors", "must name at least one vendor, and each once"));
+    }
     Ok(())
 }
 

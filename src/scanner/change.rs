@@ -153,6 +153,17 @@ impl Change {
         if let Some(Fix::Keys(keys)) = &self.fix {
             problems.extend(Findings::Keys(keys.clone()).check().err().map(|reason| ("fix", reason)));
         }
+        for (field, port) in
+            [("open_port", &self.open_port), ("close_port", &self.close_port), ("banner", &self.banner)]
+        {
+            let Some(port) = port else { continue };
+            if port.port == 0 {
+                problems.push((field, "port must be from 1 to 65535".to_owned()));
+            }
+            if port.protocol.as_ref().is_some_and(|protocol| !matches!(protocol.as_str(), "tcp" | "udp")) {
+                problems.push((field, "protocol must be tcp or udp".to_owned()));
+            }
+        }
         let risks = [
             ("certificate", self.certificate.as_ref().and_then(|one| one.risk)),
             ("element", self.element.as_ref().and_then(|one| one.risk)),

@@ -11,7 +11,7 @@ use crate::world::{Kind, Object, PciReport, PciState, Project, User, What, World
 /// Adds a user, or lets one who was removed back in.
 pub fn add_user(world: &mut World, email: &str, name: &str, at: DateTime<Utc>) -> Result<Arc<User>, Refusal> {
     check_text("/email", email, 254).map_err(|problem| Refusal::Invalid(vec![problem]))?;
-    if !email.contains('@') {
+    if email.split_once('@').is_none_or(|(name, host)| name.is_empty() || host.is_empty()) {
         return Err(Refusal::field("/email", format!("{} is not an e-mail address", quote(email))));
     }
     let by = world.owner(at);

@@ -12,6 +12,7 @@ use super::weaknesses::{Findings, set_findings};
 use super::{Refusal, Rules, missing};
 use crate::event::Vendor;
 use crate::id::ObjectId;
+use crate::world::ticks::LONGEST_SCAN;
 use crate::world::{
     About, Kind, Late, Object, Outcome, Plan, Scan, ScanState, Scanner, Target, User, Weakness, WeaknessState, What,
     World, observe,
@@ -25,8 +26,9 @@ const PROGRESS: [u32; 3] = [25, 50, 75];
 const UNREACHABLE_AT: u32 = 10;
 /// The most scans that a weakness remembers.
 const MOST_SCANS: usize = 20;
-/// The longest that a scan may take.
-pub const LONGEST_SCAN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The most weaknesses that are found or closed in one change of the world. What is left follows at
+/// once: one change must not hold up everybody else's.
+const MOST_AT_ONCE: usize = 500;
 
 /// A scan to start.
 #[derive(Debug, Clone)]
@@ -142,8 +144,11 @@ pub fn step(world: &mut World, id: ObjectId, at: DateTime<Utc>) {
         ScanState::Started if next(scan.progress.into()) < ends_at => {
             let progress = next(scan.progress.into());
             let mut scan = Scan::clone(&scan);
+            if !find(world, &mut scan, progress, at) {
+                world.put(scan);
+                return world.set_timer(id, Kind::Scan, Some(at));
+            }
             scan.progress = u8::try_from(progress).unwrap_or(100);
-            find(world, &mut scan, progress, at);
             let due = due(&scan, next(progress));
             put_and_tell(world, scan, at, What::ScanProgressed);
             world.set_timer(id, Kind::Scan, Some(due));
@@ -170,13 +175,17 @@ pub fn cancel(world: &mut World, id: ObjectId, at: DateTime<Utc>) -> Result<Arc<
 
 fn end(world: &mut World, scan: &Scan, at: DateTime<Utc>) {
     let mut scan = Scan::clone(scan);
+    let is_complete = scan.plan.outcome == Outcome::Completed;
+    if is_complete && !(find(world, &mut scan, 100, at) && close(world, &mut scan, at)) {
+        let id = scan.id;
+        world.put(scan);
+        return world.set_timer(id, Kind::Scan, Some(at));
+    }
     scan.ended_at = Some(at);
     world.set_timer(scan.id, Kind::Scan, None);
     match scan.plan.outcome {
         Outcome::Completed => {
             scan.progress = 100;
-            find(world, &mut scan, 100, at);
-            close(world, &mut scan, at);
             look_around(world, &scan, at);
             scan.state = ScanState::Completed;
             put_and_tell(world, scan, at, What::ScanCompleted);
@@ -216,15 +225,18 @@ fn put_and_tell(world: &mut World, scan: Scan, at: DateTime<Utc>, what: fn(Arc<S
 }
 
 /// Finds what a scan has come upon when it is this far: weaknesses in the order of their numbers.
-fn find(world: &mut World, scan: &mut Scan, percent: u32, at: DateTime<Utc>) {
-    let (by, Some(target)) = parties(world, scan, at) else { return };
+/// The answer is whether that is all; the rest is for another change.
+fn find(world: &mut World, scan: &mut Scan, percent: u32, at: DateTime<Utc>) -> bool {
+    let (by, Some(target)) = parties(world, scan, at) else { return true };
     let is_there = |one: &&Arc<Weakness>| one.is_present && one.definition().scanner == scan.scanner;
     let there: Vec<Arc<Weakness>> = world.weaknesses(target.id).filter(is_there).cloned().collect();
     let reached = there.len() * percent as usize / 100;
     let found: BTreeSet<ObjectId> = scan.new.iter().chain(&scan.again).copied().collect();
     let mut about = world.about(&target);
     let mut facts = Vec::new();
-    for weakness in there.into_iter().take(reached).filter(|one| !found.contains(&one.id)) {
+    let left: Vec<_> = there.into_iter().take(reached).filter(|one| !found.contains(&one.id)).collect();
+    let is_all = left.len() <= MOST_AT_ONCE;
+    for weakness in left.into_iter().take(MOST_AT_ONCE) {
         let before = weakness.state;
         let mut weakness = Weakness::clone(&weakness);
         weakness.state = WeaknessState::Open;
@@ -255,19 +267,26 @@ fn find(world: &mut World, scan: &mut Scan, percent: u32, at: DateTime<Utc>) {
     for (weakness, what, about) in facts {
         world.tell(at, &by, what(weakness, Arc::clone(&scan), about));
     }
+    is_all
 }
 
-/// Closes what was open and was not found.
-fn close(world: &mut World, scan: &mut Scan, at: DateTime<Utc>) {
-    let (by, Some(target)) = parties(world, scan, at) else { return };
+/// Closes what was open and was not found. The answer is whether that is all.
+fn close(world: &mut World, scan: &mut Scan, at: DateTime<Utc>) -> bool {
+    let (by, Some(target)) = parties(world, scan, at) else { return true };
+    // What was fixed after this scan had found it is for the next.
+    let found: BTreeSet<ObjectId> = scan.new.iter().chain(&scan.again).copied().collect();
     let is_gone = |one: &&Arc<Weakness>| {
-        one.state == WeaknessState::Open && !one.is_present && one.definition().scanner == scan.scanner
+        one.state == WeaknessState::Open
+            && !one.is_present
+            && one.definition().scanner == scan.scanner
+            && !found.contains(&one.id)
     };
     let gone: Vec<Arc<Weakness>> = world.weaknesses(target.id).filter(is_gone).cloned().collect();
-    scan.closed = gone.iter().map(|weakness| weakness.id).collect();
+    let is_all = gone.len() <= MOST_AT_ONCE;
+    scan.closed.extend(gone.iter().take(MOST_AT_ONCE).map(|weakness| weakness.id));
     let shared = Arc::new(scan.clone());
     let mut about = world.about(&target);
-    for weakness in gone {
+    for weakness in gone.into_iter().take(MOST_AT_ONCE) {
         let mut weakness = Weakness::clone(&weakness);
         weakness.state = WeaknessState::Closed;
         weakness.changed_at = at;
@@ -276,6 +295,7 @@ fn close(world: &mut World, scan: &mut Scan, at: DateTime<Utc>) {
         world.put(Arc::clone(&weakness));
         world.tell(at, &by, What::WeaknessFixed(weakness, Arc::clone(&shared), about.clone()));
     }
+    is_all
 }
 
 /// Tells what the scan saw of the target's surface that the one before had not.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::Rng;
+use tracing::warn;
 
 use super::life::{self, NewScan};
 use super::targets::{NewTarget, add_target};
@@ -110,9 +111,9 @@ pub fn tick(world: &mut World, rules: Rules<'_>, id: ObjectId, at: DateTime<Utc>
         drift(world, &target, schedule.scanner, schedule.drift, &key, starts_at);
         let outcome = draw(&schedule, world, &key);
         let new = NewScan { outcome, duration: schedule.duration, ..NewScan::of(target.id, schedule.scanner) };
-        // A schedule is checked when it is made, and its target is there.
-        let started = life::start(world, rules, new, starts_at);
-        debug_assert!(started.is_ok(), "{started:?}");
+        if let Err(refusal) = life::start(world, rules, new, starts_at) {
+            warn!("schedule {id} started no scan: {refusal}");
+        }
     }
     if set_next(world, &schedule, at.max(rules.now)).is_err() {
         world.set_timer(id, Kind::Schedule, None);

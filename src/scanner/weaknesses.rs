@@ -35,6 +35,17 @@ impl Findings {
         }
     }
 
+    /// What is wrong with it as what one scanner finds.
+    pub fn check_for(&self, scanner: Scanner) -> Result<(), String> {
+        self.check()?;
+        let Self::Keys(keys) = self else { return Ok(()) };
+        let is_foreign = |key: &&String| definition(key).is_ok_and(|one| one.scanner != scanner);
+        match keys.iter().find(is_foreign) {
+            Some(foreign) => Err(format!("`{foreign}` is not found by {scanner}")),
+            None => Ok(()),
+        }
+    }
+
     /// The kinds of weakness and their instances, of one scanner if one is named, that can sit on
     /// this kind of target.
     fn of(&self, scanner: Option<Scanner>, kind: TargetKind) -> Result<Vec<(&'static Definition, u32)>, String> {
@@ -91,6 +102,15 @@ fn put_weakness(world: &mut World, target: &Target, definition: &Definition, ins
     });
 }
 
+/// Whether a target can have so many weaknesses more.
+fn check_room(world: &World, target: &Target, more: usize) -> Result<(), Refusal> {
+    let known = world.weaknesses(target.id).count();
+    if known + more > 2 * MOST_WEAKNESSES as usize {
+        return Err(Refusal::Conflict(format!("the target has {known} weaknesses already, {more} more are too many")));
+    }
+    Ok(())
+}
+
 /// Makes weaknesses be there, new ones or such as had been fixed.
 pub fn add_weaknesses(
     world: &mut World,
@@ -100,6 +120,7 @@ pub fn add_weaknesses(
     at: DateTime<Utc>,
 ) -> Result<(), Refusal> {
     let wanted = findings.of(scanner, target.kind).map_err(|reason| Refusal::field("/weaknesses", reason))?;
+    check_room(world, target, wanted.len())?;
     let by_key = |one: &Arc<Weakness>| ((one.definition().key.as_str(), one.instance), Arc::clone(one));
     let known: HashMap<(&str, u32), Arc<Weakness>> = world.weaknesses(target.id).map(by_key).collect();
     for (definition, instance) in wanted {
@@ -119,10 +140,10 @@ pub fn set_findings(
     findings: &Findings,
     at: DateTime<Utc>,
 ) -> Result<(), Refusal> {
-    let wanted = findings.of(Some(scanner), target.kind).map_err(|reason| Refusal::field("/findings", reason))?;
-    if let Some((foreign, _)) = wanted.iter().find(|(one, _)| one.scanner != scanner) {
-        return Err(Refusal::field("/findings", format!("`{}` is not found by {scanner}", foreign.key)));
-    }
+    let wrong = |reason| Refusal::field("/findings", reason);
+    findings.check_for(scanner).map_err(wrong)?;
+    let wanted = findings.of(Some(scanner), target.kind).map_err(wrong)?;
+    check_room(world, target, wanted.len())?;
     let wanted: BTreeSet<(&str, u32)> = wanted.iter().map(|(one, instance)| (one.key.as_str(), *instance)).collect();
     let own: Vec<Arc<Weakness>> =
         world.weaknesses(target.id).filter(|one| one.definition().scanner == scanner).cloned().collect();

@@ -53,22 +53,26 @@ impl Store {
 
     /// An account's world without what is finished; none if nothing has happened in it.
     pub async fn world(&self, account_id: AccountId) -> Result<Option<World>, Error> {
-        // The version is read first: whatever is stored meanwhile makes it too old to be changed.
-        let (head, objects, timers) = read!(self, |db| {
-            let head = sqlx::query_as::<Db, (i64, String)>("select version, head from world where account_id = $1");
-            let objects = "select kind, document from world_object where account_id = $1 and not is_finished";
-            let timers = "select account_id, subject_id, kind, due_at from timer where account_id = $1";
-            (
-                head.bind(account_id).fetch_optional(db).await?,
-                sqlx::query_as::<Db, (String, String)>(objects).bind(account_id).fetch_all(db).await?,
-                sqlx::query_as::<Db, TimerRow>(timers).bind(account_id).fetch_all(db).await?,
-            )
-        });
-        let Some((version, head)) = head else { return Ok(None) };
-        let objects = objects.iter().map(|(kind, document)| object(kind, document)).collect::<Result<_, _>>()?;
-        let timers: Vec<(AccountId, Timer)> = timers.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-        let timers = timers.into_iter().map(|(_, timer)| timer).collect();
-        Ok(Some(World::restore(version, json::<Head>(&head)?, objects, timers)))
+        self.in_time(async {
+            // The version is read first: whatever is stored meanwhile makes it too old to be changed.
+            let (head, objects, timers) = read!(self, |db| {
+                let head = sqlx::query_as::<Db, (i64, String)>("select version, head from world where account_id = $1");
+                let objects = "select kind, document from world_object where account_id = $1 and not is_finished";
+                let timers = "select account_id, subject_id, kind, due_at from timer where account_id = $1";
+                (
+                    head.bind(account_id).fetch_optional(db).await?,
+                    sqlx::query_as::<Db, (String, String)>(objects).bind(account_id).fetch_all(db).await?,
+                    sqlx::query_as::<Db, TimerRow>(timers).bind(account_id).fetch_all(db).await?,
+                )
+            });
+            let Some((version, head)) = head else { return Ok(None) };
+            let objects = objects.iter().map(|(kind, document)| object(kind, document)).collect::<Result<_, _>>()?;
+            let timers: Vec<(AccountId, Timer)> =
+                timers.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+            let timers = timers.into_iter().map(|(_, timer)| timer).collect();
+            Ok(Some(World::restore(version, json::<Head>(&head)?, objects, timers)))
+        })
+        .await
     }
 
     /// Objects of one kind before a position, newest first; of one target's, if one is named.
@@ -80,40 +84,46 @@ impl Store {
         before: Option<ObjectId>,
         limit: u32,
     ) -> Result<Vec<Object>, Error> {
-        let documents = read!(self, |db| {
-            let mut select = QueryBuilder::<Db>::new("select document from world_object where account_id = ");
-            select.push_bind(account_id).push(" and kind = ").push_bind(kind.as_str());
-            if let Some(target_id) = target_id {
-                select.push(" and target_id = ").push_bind(target_id);
-            }
-            if let Some(before) = before {
-                select.push(" and id < ").push_bind(before);
-            }
-            select.push(" order by id desc limit ").push_bind(i64::from(limit));
-            select.build_query_scalar::<String>().fetch_all(db).await?
-        });
-        documents.iter().map(|document| object(kind.as_str(), document)).collect()
+        self.in_time(async {
+            let documents = read!(self, |db| {
+                let mut select = QueryBuilder::<Db>::new("select document from world_object where account_id = ");
+                select.push_bind(account_id).push(" and kind = ").push_bind(kind.as_str());
+                if let Some(target_id) = target_id {
+                    select.push(" and target_id = ").push_bind(target_id);
+                }
+                if let Some(before) = before {
+                    select.push(" and id < ").push_bind(before);
+                }
+                select.push(" order by id desc limit ").push_bind(i64::from(limit));
+                select.build_query_scalar::<String>().fetch_all(db).await?
+            });
+            documents.iter().map(|document| object(kind.as_str(), document)).collect()
+        })
+        .await
     }
 
     /// One object of a kind.
     pub async fn world_object(&self, account_id: AccountId, kind: Kind, id: ObjectId) -> Result<Object, Error> {
-        let document = read!(self, |db| {
-            let select = "select document from world_object where account_id = $1 and kind = $2 and id = $3";
-            sqlx::query_scalar::<Db, String>(select)
-                .bind(account_id)
-                .bind(kind.as_str())
-                .bind(id)
-                .fetch_optional(db)
-                .await?
-        });
-        let what = match kind {
-            Kind::Scan => "scan",
-            Kind::Target => "target",
-            Kind::Schedule => "schedule",
-            Kind::Run => "run",
-            _ => "object",
-        };
-        object(kind.as_str(), &document.ok_or(Error::NotFound(what))?)
+        self.in_time(async {
+            let document = read!(self, |db| {
+                let select = "select document from world_object where account_id = $1 and kind = $2 and id = $3";
+                sqlx::query_scalar::<Db, String>(select)
+                    .bind(account_id)
+                    .bind(kind.as_str())
+                    .bind(id)
+                    .fetch_optional(db)
+                    .await?
+            });
+            let what = match kind {
+                Kind::Scan => "scan",
+                Kind::Target => "target",
+                Kind::Schedule => "schedule",
+                Kind::Run => "run",
+                _ => "object",
+            };
+            object(kind.as_str(), &document.ok_or(Error::NotFound(what))?)
+        })
+        .await
     }
 
     /// The earliest timer of each account that is due at `now`, the earliest first. (Those after it
@@ -135,10 +145,13 @@ impl Store {
 
     /// When the next timer is due.
     pub async fn next_timer(&self) -> Result<Option<DateTime<Utc>>, Error> {
-        let earliest: Option<i64> = read!(self, |db| {
-            sqlx::query_scalar::<Db, Option<i64>>("select min(due_at) from timer").fetch_one(db).await?
-        });
-        Ok(earliest.map(time).transpose()?)
+        self.in_time(async {
+            let earliest: Option<i64> = read!(self, |db| {
+                sqlx::query_scalar::<Db, Option<i64>>("select min(due_at) from timer").fetch_one(db).await?
+            });
+            Ok(earliest.map(time).transpose()?)
+        })
+        .await
     }
 }
 

@@ -34,6 +34,9 @@ pub use surface::Surface;
 use crate::id::ObjectId;
 use crate::random::Chance;
 
+/// The e-mail address of the user that every account has.
+pub const OWNER: &str = "owner@example.com";
+
 /// What is not in any one object of a world.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
@@ -248,7 +251,7 @@ impl World {
         let owner = Arc::new(User {
             id,
             number,
-            email: "owner@example.com".to_owned(),
+            email: OWNER.to_owned(),
             first_name: "Account".to_owned(),
             last_name: "Owner".to_owned(),
             is_admin: true,

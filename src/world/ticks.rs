@@ -14,6 +14,9 @@ use super::nouns::{Missed, Outcome};
 use crate::problem::{FieldProblem, check_text, quote};
 use crate::schedule::parse_duration;
 
+/// The longest that a scan may take.
+pub const LONGEST_SCAN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// Scans to start by the clock.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -55,15 +58,18 @@ impl NewSchedule {
         }
         if let Some(mix) = &self.mix {
             let is_weight = |weight: &f64| weight.is_finite() && *weight >= 0.0;
-            if !mix.values().all(is_weight) || mix.values().sum::<f64>() <= 0.0 {
+            let sum: f64 = mix.values().sum();
+            if !mix.values().all(is_weight) || sum <= 0.0 || !sum.is_finite() {
                 add("mix", "must be weights from 0, at least one of them more".to_owned());
             }
         }
         if self.drift.is_some_and(|drift| !(0.0..=1.0).contains(&drift)) {
             add("drift", "must be from 0 to 1".to_owned());
         }
-        if let Err(reason) = self.duration() {
-            add("duration", reason);
+        match self.duration() {
+            Err(reason) => add("duration", reason),
+            Ok(Some(duration)) if duration > LONGEST_SCAN => add("duration", "is longer than 7 days".to_owned()),
+            Ok(_) => (),
         }
         problems
     }

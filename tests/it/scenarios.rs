@@ -128,6 +128,11 @@ on_both_databases! {
             ("  - emit: { vendor: halo, event_type: target-add, set: { detail: '{{ now' } }", "6:", "is not an expression"),
             ("  - change: { target: shop.example.test, to: { fix: [sqli] } }", "6:", "unknown weakness `sqli`"),
             ("  - remove_user: riley@example.com", "6:", "unknown user `riley@example.com`"),
+            ("  - scan: { target: shop.example.test, scanner: OWASP_ZAP, findings: [nmap-open-tcp-port-22] }", "6:", "is not found by OWASP_ZAP"),
+            ("  - scan: { target: shop.example.test, scanner: NMAP, duration: 8d }", "6:", "at most 7 days"),
+            ("  - add_user: { email: owner@example.com }", "6:", "is there already"),
+            ("  - emit: { vendor: hostedscan, event_type: risk.opened, set: { status: 5 } }", "6:", "status"),
+            ("  - pci_report: { name: r, expires_in_days: -9223372036854775808 }", "6:", "from -3650 to 90"),
             ("  - &a [*a]", "6:", ""),
         ] {
             let source = format!("{head}{step}\n");
@@ -157,6 +162,24 @@ on_both_databases! {
         service.live().await;
         let run = service.get(&format!("/api/v1/scenarios/runs/{}", text(&started["id"]))).await.expect(200);
         assert_eq!((&run["state"], &run["error"]), (&json!("failed"), &json!("step 5 (line 14): there is no target `shop.example.test` in this account")));
+    }
+
+    async fn an_expression_that_grows_without_bound_fails_its_run_and_nothing_else(database) {
+        let service = Service::start(database).await;
+        let source = "name: bomb\nabout: too much\nsteps:\n  - emit: { vendor: standard, event_type: a.b, count: 1000, content: { a: \"{{ 'x' * 50000000 }}\" } }\n";
+        let ended = run(&service, json!({"source": source})).await;
+        assert_eq!(ended["state"], "failed");
+        assert!(text(&ended["error"]).contains("worth more than 65536 bytes"), "{ended}");
+        assert_eq!(service.events().await, Vec::<Value>::new());
+    }
+
+    async fn what_many_steps_emit_is_not_one_change(database) {
+        let service = Service::start(database).await;
+        let step = "  - emit: { vendor: standard, event_type: a.b, count: 600, content: { a: 1 } }\n";
+        let source = format!("name: many\nabout: many events\nsteps:\n{}", step.repeat(5));
+        service.post("/api/v1/scenarios/runs", json!({"source": source})).await.expect(201);
+        let changes = service.app.scanner.run_once().await.expect("the scanner goes on");
+        assert_eq!((changes, service.events().await.len()), (3, 3_000));
     }
 
     async fn a_run_is_cancelled_once(database) {

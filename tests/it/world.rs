@@ -273,6 +273,7 @@ on_both_databases! {
         let service = Service::start(database).await;
         service.post("/api/v1/users", json!({"email": "riley@example.com", "name": "Riley Example"})).await.expect(201);
         service.post("/api/v1/users", json!({"email": "riley@example.com"})).await.assert_problem(409, "state-conflict", "already");
+        service.post("/api/v1/users", json!({"email": "@"})).await.assert_problem(422, "invalid-field", "not an e-mail address");
         service.post("/api/v1/users", json!({"email": "riley"})).await.assert_problem(422, "invalid-field", "not an e-mail address");
         service.post_raw("/api/v1/users/riley@example.com/keys", "application/json", "").await.expect(204);
         service.delete("/api/v1/users/riley@example.com").await.expect(204);
@@ -328,6 +329,8 @@ on_both_databases! {
         for (change, detail) in [
             (json!({"open_port": [8080]}), "expected an object"),
             (json!({"open_port": {"port": 99999}}), "invalid value"),
+            (json!({"open_port": {"port": 0}}), "port must be from 1"),
+            (json!({"open_port": {"port": 1, "protocol": "smoke"}}), "protocol must be tcp or udp"),
             (json!({"banner": {"port": 9}}), "port 9 is not open"),
             (json!({"certificate": {"risk": 9}}), "risk must be from 1 to 3"),
             (json!({"certificate": {"expires_in": "soon"}}), "`soon` is not a duration"),
@@ -369,6 +372,8 @@ on_both_databases! {
             ("outcome", json!("lost"), "unknown variant `lost`"),
             ("findings", json!(["nmap-open-tcp-port-22"]), "is not found by OWASP_ZAP"),
             ("vendors", json!(["standard"]), "has no words of its own"),
+            ("vendors", json!(["halo", "halo"]), "each once"),
+            ("vendors", json!([]), "at least one vendor"),
         ] {
             let mut scan = json!({"target": "shop.example.test", "scanner": "OWASP_ZAP"});
             scan[field] = value;
@@ -380,6 +385,8 @@ on_both_databases! {
             ("timezone", json!("Mars/Base"), "is not a time zone"),
             ("target", json!("b.example.test"), "there is no target `b.example.test`"),
             ("drift", json!(2), "must be from 0 to 1"),
+            ("duration", json!("8d"), "longer than 7 days"),
+            ("mix", json!({"completed": 1e308, "failed": 1e308}), "must be weights"),
             ("mix", json!({"completed": -1}), "must be weights"),
         ] {
             let mut schedule = json!({"cron": "0 * * * * *", "target": "shop.example.test", "scanner": "NMAP"});

@@ -11,6 +11,8 @@ use crate::problem::{check_text, quote};
 use crate::scanner::change::parse_from_now;
 use crate::scanner::targets::check_target;
 use crate::vendors::{EventType, dialect, remove, set};
+use crate::world::OWNER;
+use crate::world::ticks::LONGEST_SCAN;
 
 /// What a step may refer to.
 struct Known<'s> {
@@ -30,11 +32,14 @@ pub(super) fn check(scenario: &Scenario) -> Vec<Fault> {
     if let Some(speed) = scenario.speed.as_ref().filter(|speed| !(0.001..=1_000_000.0).contains(&speed.value)) {
         faults.push(Fault::at(speed.referenced, "the speed must be from 0.001 to 1000000"));
     }
+    if scenario.steps.is_empty() {
+        faults.push(Fault::at(name.referenced, "there are no steps"));
+    }
     if scenario.steps.len() > MOST_STEPS {
         faults.push(Fault::at(name.referenced, format!("there are more than {MOST_STEPS} steps")));
     }
     let mut known =
-        Known { targets: BTreeSet::new(), users: BTreeSet::new(), scans: BTreeSet::new(), all_scans: names(scenario) };
+        Known { targets: BTreeSet::new(), users: [OWNER].into(), scans: BTreeSet::new(), all_scans: names(scenario) };
     for target in &scenario.targets {
         check_new_target(&target.value, target.referenced, &mut known, &mut faults);
     }
@@ -90,7 +95,11 @@ fn check_step<'s>(step: &'s Spanned<Step>, known: &mut Known<'s>, faults: &mut V
             known.users.remove(email.value.as_str());
         }
         Step::AddKey(email) => check_known(email, "user", &known.users, faults),
-        Step::PciReport(_) | Step::Project(_) => (),
+        Step::PciReport(pci) => {
+            let is_odd = pci.expires_in_days.is_some_and(|days| !(-3_650..=90).contains(&days));
+            faults.extend(is_odd.then(|| Fault::at(at, "expires_in_days must be from -3650 to 90")));
+        }
+        Step::Project(_) => (),
     }
 }
 
@@ -120,6 +129,8 @@ fn check_name(name: &str, at: Location, known: &Known<'_>, faults: &mut Vec<Faul
 
 fn check_scan<'s>(scan: &'s ScanStep, known: &mut Known<'s>, faults: &mut Vec<Fault>) {
     check_known(&scan.target, "target", &known.targets, faults);
+    let duration = scan.duration.as_ref().filter(|text| story_time(&text.value).is_ok_and(|time| time > LONGEST_SCAN));
+    faults.extend(duration.map(|text| Fault::at(text.referenced, "a scan takes at most 7 days")));
     for time in scan.duration.iter().chain(scan.late.values()) {
         faults.extend(story_time(&time.value).err().map(|reason| Fault::at(time.referenced, reason)));
     }
@@ -130,7 +141,8 @@ fn check_scan<'s>(scan: &'s ScanStep, known: &mut Known<'s>, faults: &mut Vec<Fa
         }
     }
     if let Some(findings) = &scan.findings {
-        faults.extend(findings.value.check().err().map(|reason| Fault::at(findings.referenced, reason)));
+        let wrong = findings.value.check_for(scan.scanner).err();
+        faults.extend(wrong.map(|reason| Fault::at(findings.referenced, reason)));
     }
     if let Some(name) = &scan.name {
         let is_word = name.value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -199,6 +211,10 @@ fn check_fields(emit: &EmitStep, event_type: &EventType) -> impl Iterator<Item =
     }
     for path in &emit.remove {
         wrong.extend(remove(&mut content, path).err().map(|problem| problem.reason));
+    }
+    // What expressions will be worth is not known yet.
+    if wrong.is_empty() && !emit.set.values().any(expression::is_in) {
+        wrong.extend(event_type.violations(&content).iter().map(ToString::to_string));
     }
     wrong.into_iter()
 }

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// Names that every expression knows: the time of the step, and the number of the run.
 pub const RESERVED: [&str; 2] = ["now", "run"];
+/// The longest text that an expression may be worth.
+const LONGEST: usize = 64 * 1024;
 /// How much work one expression may be.
 const FUEL: u64 = 20_000;
 
@@ -51,6 +53,16 @@ fn fault(text: &str, known: &BTreeSet<&str>) -> Option<String> {
     }
 }
 
+/// Whether there are expressions in a value.
+pub(super) fn is_in(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("{{") || text.contains("{%"),
+        Value::Array(items) => items.iter().any(is_in),
+        Value::Object(fields) => fields.values().any(is_in),
+        _ => false,
+    }
+}
+
 /// Replaces the expressions in a value by what they are worth.
 pub(super) fn resolve(value: &Value, names: &BTreeMap<String, Value>) -> Result<Value, String> {
     match value {
@@ -68,13 +80,19 @@ fn evaluate(text: &str, names: &BTreeMap<String, Value>) -> Result<Value, String
     let names = minijinja::value::Value::from(minijinja::value::Serde(names));
     let wrong = |error: minijinja::Error| format!("`{text}` cannot be worked out: {error}");
     let Some(inside) = alone(text) else {
-        return environment.render_str(text, names).map(Value::from).map_err(wrong);
+        let text = environment.render_str(text, names).map_err(wrong)?;
+        return bounded(Value::from(text));
     };
     let value = environment.compile_expression(inside).and_then(|one| one.eval(names)).map_err(wrong)?;
     if value.is_undefined() {
         return Err(format!("`{text}` is worth nothing"));
     }
-    serde_json::to_value(&value).map_err(|error| format!("`{text}` has no value in JSON: {error}"))
+    bounded(serde_json::to_value(&value).map_err(|error| format!("`{text}` has no value in JSON: {error}"))?)
+}
+
+fn bounded(value: Value) -> Result<Value, String> {
+    let is_long = value.as_str().is_some_and(|text| text.len() > LONGEST);
+    if is_long { Err(format!("an expression is worth more than {LONGEST} bytes")) } else { Ok(value) }
 }
 
 #[cfg(test)]
@@ -90,6 +108,7 @@ mod tests {
         let resolved = resolve(&value, &names).expect("worked out");
         assert_eq!(resolved, json!({"n": 7, "t": "scan 7", "l": [["a"]], "plain": 1}));
         assert!(resolve(&json!("{{ first.nothing }}"), &names).is_err());
+        assert!(resolve(&json!("{{ 'x' * 70000 }}"), &names).is_err(), "so is what it is worth");
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
         assert!(resolve(&json!(endless), &names).is_err(), "work is bounded");
     }

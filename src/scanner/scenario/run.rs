@@ -20,6 +20,8 @@ use crate::world::{Emitted, Kind, Late, Object, Run, RunState, Scan, Target, Wor
 
 /// The most that one step may emit, in bytes.
 const MOST_EMITTED_BYTES: usize = 16 * 1024 * 1024;
+/// The most events that are emitted in one change of the world, but for one step's.
+const MOST_EMITTED: u32 = 1_000;
 /// How long a step waits for what another process is at.
 const SOON: TimeDelta = TimeDelta::milliseconds(50);
 
@@ -76,10 +78,17 @@ pub fn step(world: &mut World, rules: Rules<'_>, id: ObjectId, at: DateTime<Utc>
             return fail(world, id, at, &reasons.join("; "));
         }
     };
-    let mut teller = Teller { run, rules, at };
+    let mut teller = Teller { run, rules, at, emitted: 0 };
     while let Some(step) = scenario.steps.get(teller.run.step) {
         match teller.take(world, &step.value) {
-            Ok(Then::GoOn) => teller.run.step += 1,
+            Ok(Then::GoOn) => {
+                teller.run.step += 1;
+                // What follows is for another change: one must not hold up everybody else's.
+                if teller.emitted >= MOST_EMITTED {
+                    world.put(teller.run);
+                    return world.set_timer(id, Kind::Run, Some(at));
+                }
+            }
             Ok(Then::WaitUntil(time)) => {
                 teller.run.step += 1;
                 world.put(teller.run);
@@ -143,6 +152,8 @@ struct Teller<'r> {
     run: Run,
     rules: Rules<'r>,
     at: DateTime<Utc>,
+    /// How many events these steps have emitted.
+    emitted: u32,
 }
 
 impl Teller<'_> {
@@ -234,7 +245,7 @@ impl Teller<'_> {
         Ok(Then::LookAgain(if end > self.at { end } else { self.rules.now.max(self.at) + SOON }))
     }
 
-    fn emit(&self, world: &mut World, step: &EmitStep) -> Result<(), Refusal> {
+    fn emit(&mut self, world: &mut World, step: &EmitStep) -> Result<(), Refusal> {
         let names = self.context(world);
         let wrong = |reason: String| Refusal::field("/emit", reason);
         let dialect = dialect(step.vendor);
@@ -257,6 +268,7 @@ impl Teller<'_> {
         }
         let ago = step.occurred.as_ref().map(|text| parse_from_now(&text.value)).transpose().map_err(wrong)?;
         let after = step.deliver_after.as_ref().map(|text| self.clock_time(&text.value)).transpose()?;
+        self.emitted += step.count.unwrap_or(1);
         for _ in 0..step.count.unwrap_or(1) {
             world.emit(Emitted {
                 vendor: step.vendor,

@@ -340,7 +340,7 @@ fn pci(report: &PciReport, days: Option<i64>) -> Fields {
         fields.push(("approved_date", approved_at.format("%Y-%m-%d").to_string().into()));
     }
     if let Some(days) = days {
-        fields.push(("approved_days_ago", (PCI_DAYS - days).into()));
+        fields.push(("approved_days_ago", PCI_DAYS.saturating_sub(days).into()));
         fields.push(("expires_in_days", days.into()));
     }
     fields.push(("pci_report_id", (123_000 + report.number).into()));
