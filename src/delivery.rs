@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
+use crate::subscriber::Options;
 
 /// The version of the webhook format, as Probely's `webhooks[]` names it. There is only one.
 pub const API_VERSION: &str = "v1";
@@ -122,6 +123,8 @@ pub struct Claimed {
     pub event: Arc<Event>,
     /// Only its id: the subscriber is read anew for each attempt, since it may have changed.
     pub subscriber_id: SubscriberId,
+    /// The subscriber's options as they were at publish: what the body depends on.
+    pub options: Options,
 }
 
 /// One HTTP request of a delivery, and its outcome.

@@ -348,11 +348,13 @@ impl Writer {
             let place = if deliver_at <= now { self.handover.try_place(subscriber.id) } else { None };
             let lease = place.is_some().then(|| self.handover.new_lease(now));
             if let (Some(place), Some((lease, lease_until))) = (place, lease) {
-                let (event, subscriber_id) = (Arc::clone(&event), subscriber.id);
-                let claimed = Claimed { id, lease, lease_until, attempt: 1, schedule_start: 0, event, subscriber_id };
+                let (event, subscriber_id, options) = (Arc::clone(&event), subscriber.id, subscriber.options.clone());
+                let claimed =
+                    Claimed { id, lease, lease_until, attempt: 1, schedule_start: 0, event, subscriber_id, options };
                 handed_over.push(InHand { claimed, place });
             }
-            deliveries.push(NewDelivery { id, subscriber_id: subscriber.id, next_try: deliver_at, lease });
+            let options = subscriber.options.clone();
+            deliveries.push(NewDelivery { id, subscriber_id: subscriber.id, next_try: deliver_at, options, lease });
         }
         (Publication { event, deliveries }, handed_over)
     }

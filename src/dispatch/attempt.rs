@@ -27,7 +27,7 @@ impl Attempter {
     pub(super) async fn make(&self, claimed: &Claimed, subscriber: &Subscriber) -> Record {
         let event = &claimed.event;
         let dialect = dialect(event.vendor);
-        let body = dialect.body(event, &subscriber.options);
+        let body = dialect.body(event, &claimed.options);
         let started_at = self.clock.now();
         let stopwatch = self.clock.stopwatch();
         let signed = dialect.headers(event, body.as_bytes(), subscriber.secret.as_ref(), started_at);

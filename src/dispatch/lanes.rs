@@ -127,6 +127,7 @@ mod tests {
             schedule_start: 0,
             event: Arc::new(event),
             subscriber_id: subscriber_id(to),
+            options: crate::subscriber::Options::default(),
         };
         InHand { claimed, place: handover.try_place(subscriber_id(to)).expect("a place") }
     }

@@ -8,7 +8,7 @@ use sqlx::QueryBuilder;
 
 use super::events::Row as EventRow;
 use super::{
-    Error, Store, Tx, event_columns, in_list, micros, read, runs, time, to_json, undecodable, within, word, write,
+    Error, Store, Tx, event_columns, in_list, json, micros, read, runs, time, to_json, undecodable, within, word, write,
 };
 use crate::delivery::{Attempt, AttemptError, Claimed, Next, Status, attempts_made};
 use crate::event::Event;
@@ -36,6 +36,7 @@ struct ClaimedRow {
     status: String,
     retries: i64,
     schedule_start: i64,
+    options: String,
 }
 
 /// The columns that a recorded attempt sets: status, next try (if it changes) and when due.
@@ -75,7 +76,7 @@ impl Store {
                     claim.push(")");
                 }
                 claim.push(" order by due_at limit ").push_bind(limit as i64).push(lock);
-                claim.push(") returning id, event_id, subscriber_id, status, retries, schedule_start");
+                claim.push(") returning id, event_id, subscriber_id, status, retries, schedule_start, options");
                 claim.build_query_as::<ClaimedRow>().fetch_all(&mut *tx).await?
             });
             self.complete(rows, lease, lease_until).await
@@ -119,6 +120,7 @@ impl Store {
                 schedule_start: u32::try_from(row.schedule_start).map_err(undecodable)?,
                 event: Arc::clone(event),
                 subscriber_id: row.subscriber_id,
+                options: json(&row.options)?,
             })
         };
         rows.into_iter().map(claimed).collect::<Result<_, sqlx::Error>>().map_err(Error::from)

@@ -17,7 +17,7 @@ use crate::subscriber::Options;
 pub struct DeliveryDetail {
     pub listed: ListedDelivery,
     pub event: Event,
-    /// The subscriber's, which the body may depend on.
+    /// The subscriber's at publish, which the body may depend on.
     pub options: Options,
     pub attempts: Vec<Attempt>,
 }
@@ -141,14 +141,12 @@ impl Store {
             .bind(id)
             .fetch_all(db)
             .await?;
-            let options = sqlx::query_scalar::<Db, String>(
-                "select options from subscriber join delivery on subscriber.id = subscriber_id
-                 where delivery.account_id = $1 and delivery.id = $2",
-            )
-            .bind(account_id)
-            .bind(id)
-            .fetch_optional(db)
-            .await?;
+            let options =
+                sqlx::query_scalar::<Db, String>("select options from delivery where account_id = $1 and id = $2")
+                    .bind(account_id)
+                    .bind(id)
+                    .fetch_optional(db)
+                    .await?;
             (row, attempts, options)
         });
         let listed: ListedDelivery = row.ok_or(Error::NotFound("delivery"))?.try_into()?;

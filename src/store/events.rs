@@ -9,12 +9,13 @@ use sqlx::QueryBuilder;
 use super::subscribers::{Row as SubscriberRow, all};
 use super::world::{WorldChange, store_change};
 use super::{
-    Error, Store, Tx, event_columns, in_list, micros, read, runs, subscriber_columns, time, undecodable, within, word,
+    Error, Store, Tx, event_columns, in_list, micros, read, runs, subscriber_columns, time, to_json, undecodable,
+    within, word,
 };
 use crate::delivery::{API_VERSION, Delivery, Status};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
-use crate::subscriber::Subscriber;
+use crate::subscriber::{Options, Subscriber};
 
 /// An event to store, with the deliveries it makes.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct NewDelivery {
     pub id: DeliveryId,
     pub subscriber_id: SubscriberId,
     pub next_try: DateTime<Utc>,
+    /// The subscriber's, as they are now: the body depends on them.
+    pub options: Options,
     /// The lease and when it lapses, where the delivery is handed over without a claim.
     pub lease: Option<(i64, DateTime<Utc>)>,
 }
@@ -280,7 +283,7 @@ async fn insert_deliveries<'p>(
         within!(tx, |db| {
             let mut insert = QueryBuilder::<Db>::new(
                 "insert into delivery (id, account_id, event_id, subscriber_id, api_version, status, next_try,
-                    retries, schedule_start, due_at, lease_holder, created_at) ",
+                    retries, schedule_start, due_at, lease_holder, created_at, options) ",
             );
             insert.push_values(run, |mut row, (event, delivery)| {
                 let due_at = delivery.lease.map_or(delivery.next_try, |(_, until)| until);
@@ -295,7 +298,8 @@ async fn insert_deliveries<'p>(
                     .push_bind(0_i64)
                     .push_bind(micros(due_at))
                     .push_bind(delivery.lease.map(|(holder, _)| holder))
-                    .push_bind(micros(event.created_at));
+                    .push_bind(micros(event.created_at))
+                    .push_bind(to_json(&delivery.options));
             });
             insert.build().execute(db).await?;
         });

@@ -56,7 +56,7 @@ fn publication(n: u64, to: &Subscriber, key: Option<&str>, lease: Option<(i64, D
         at_publish: None,
     };
     let id = DeliveryId::generate(start_time(), n, &mut chance.stream("delivery", n));
-    let delivery = NewDelivery { id, subscriber_id: to.id, next_try: start_time(), lease };
+    let delivery = NewDelivery { id, subscriber_id: to.id, next_try: start_time(), options: Options::default(), lease };
     Publication { event: Arc::new(event), deliveries: vec![delivery] }
 }
 

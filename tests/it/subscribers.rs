@@ -63,6 +63,27 @@ on_both_databases! {
         assert!(verify("old", 1).is_err());
     }
 
+    async fn changed_options_are_for_later_events_and_every_attempt_of_one_sends_the_same_bytes(database) {
+        let service = Service::start(database).await;
+        let receiver = Receiver::answering([500, 200]).await;
+        let made = json!({"url": receiver.url, "vendor": "probely", "retry_schedule": ["5s"]});
+        let (id, _) = service.subscribe_as(made).await;
+        let event = json!({"vendor": "probely", "event_type": "user_created"});
+        let answer = service.post("/api/v1/trigger", event.clone()).await.expect(202);
+        service.dispatch().await;
+        let change = json!({"options": {"misspelt_occurred_at": true, "without_webhooks": true}});
+        service.patch(&format!("/api/v1/subscribers/{id}"), change).await.expect(200);
+        service.advance("5s");
+        service.dispatch().await;
+        service.post("/api/v1/trigger", event).await.expect(202);
+        service.dispatch().await;
+        let got = receiver.got();
+        assert_eq!(got[0].body, got[1].body);
+        assert!(String::from_utf8_lossy(&got[2].body).contains("ocurred_at"));
+        let shown = service.only_delivery(&answer["data"][0]["event"]).await;
+        assert_eq!(text(&shown["request_body"]).as_bytes(), got[0].body);
+    }
+
     async fn a_deleted_subscriber_gets_nothing_and_its_deliveries_stay_on_record(database) {
         let service = Service::start(database).await;
         let receiver = Receiver::answering([500]).await;
