@@ -27,7 +27,7 @@ pub(super) enum Command {
 /// accepts everything, so that the same seed gives the same story to the last byte.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  scanhook scenario run first-scan\n  scanhook scenario run story.yaml --speed 3600\n  scanhook scenario run rescan-closes --seed 42 --ledger out.ndjson"
+    after_help = "Examples:\n  scanhook scenario run first-scan\n  scanhook scenario run story.yaml --speed 3600\n  scanhook scenario run rescan-closes-risks --seed 42 --ledger out.ndjson"
 )]
 pub(super) struct Run {
     /// A file, or the name of a scenario that comes with scanhook.
