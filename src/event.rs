@@ -9,7 +9,9 @@ use crate::id::{AccountId, EventId};
 use crate::problem::quote;
 
 /// Whose webhooks are emulated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Vendor {
     /// Standard Webhooks: a plain dispatcher, any event type.

@@ -54,6 +54,12 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
+            /// When it was made, to the millisecond.
+            pub fn time(self) -> DateTime<Utc> {
+                let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+                DateTime::from_timestamp(seconds.cast_signed(), nanos).unwrap_or_default()
+            }
+
             /// Makes an id for the time `at`; `sequence` orders ids of the same microsecond.
             pub fn generate(at: DateTime<Utc>, sequence: u64, rng: &mut impl Rng) -> Self {
                 Self(uuid_v7(at, sequence, rng))

@@ -62,6 +62,9 @@ pub struct Options {
     /// HostedScan: which event types; `classic` if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<Vocabulary>,
+    /// Probely: the webhook's name, as its API shows it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// Probely: only events about this target, as a webhook registered on a target gets them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_id: Option<String>,
@@ -116,6 +119,7 @@ pub struct Subscriber {
     /// Why scanhook disabled it by itself.
     pub disabled_reason: Option<String>,
     pub created_at: DateTime<Utc>,
+    pub changed_at: DateTime<Utc>,
     /// When it was deleted. Its deliveries are kept for the record.
     pub deleted_at: Option<DateTime<Utc>>,
 }

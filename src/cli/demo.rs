@@ -62,11 +62,11 @@ pub(super) async fn run(global: &Global, _args: Args) -> anyhow::Result<()> {
     let (config, _) = global.load(flags)?;
     telemetry::start(&config.log);
     let app = App::open(config, Clock::Real).await?;
-    let listener = app.bind().await?;
-    let daemon = format!("http://{}", listener.local_addr()?);
+    let listeners = app.bind().await?;
+    let daemon = listeners.url()?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let serving = tasks.spawn(app.run(listener, stop.clone()));
+    let serving = tasks.spawn(app.run(listeners, stop.clone()));
     let told = tokio::time::timeout(LIMIT, tell(global, &daemon, &tasks, &stop)).await;
     stop.cancel();
     serving.await.context("the daemon panicked")??;

@@ -39,16 +39,22 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     telemetry::start(&config.log);
     let database = hide_password(&config.database.url);
     let app = App::open(config, Clock::Real).await?;
-    let listener = app.bind().await?;
+    let listeners = app.bind().await?;
     let stop = stop_on_signals(&TaskTracker::new())?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let url = listeners.url()?;
+    let vendors = listeners.vendor_urls()?;
     if global.json {
-        say!("{}", json!({"url": url, "database": database, "pid": std::process::id()}));
+        let vendors: serde_json::Map<String, serde_json::Value> =
+            vendors.iter().map(|(vendor, url)| (vendor.to_string(), url.as_str().into())).collect();
+        say!("{}", json!({"url": url, "vendors": vendors, "database": database, "pid": std::process::id()}));
     } else {
         say!("scanhook {} listens on {url} (try {url}/api/docs)", env!("CARGO_PKG_VERSION"));
+        for (vendor, url) in &vendors {
+            say!("the API of {vendor} by itself: {url}");
+        }
     }
     info!(%url, %database, "listening on {url}, database {database}");
-    app.run(listener, stop).await?;
+    app.run(listeners, stop).await?;
     info!("stopped");
     Ok(())
 }

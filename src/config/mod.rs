@@ -124,6 +124,27 @@ pub struct Vendors {
 #[serde(deny_unknown_fields)]
 pub struct VendorSettings {
     pub retry_schedule: RetrySchedule,
+    /// Where the vendor's own API listens by itself, besides the main address.
+    #[serde(default, deserialize_with = "address")]
+    pub listen: Option<SocketAddr>,
+    /// PEM files; both or none.
+    #[serde(default)]
+    pub tls_cert_file: PathBuf,
+    #[serde(default)]
+    pub tls_key_file: PathBuf,
+    /// Whether the vendor's API takes webhooks at https URLs only.
+    #[serde(default)]
+    pub https_only: bool,
+}
+
+/// An address, or the empty text for none.
+fn address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || serde::de::Error::custom("must be \"\" or an address and a port, such as 127.0.0.1:8443");
+    text.parse().map(Some).map_err(|_| wrong())
 }
 
 impl Vendors {
@@ -281,14 +302,26 @@ impl Config {
         }
         let keyless = self.auth.mode == AuthMode::Keys && self.auth.default_key.is_empty();
         require(!keyless, "auth.default_key: must be set when auth.mode is \"keys\"");
-        let exposed = self.auth.mode == AuthMode::Open && !self.server.listen.ip().to_canonical().is_loopback();
-        require(
-            !exposed,
-            &format!(
-                "auth.mode: is \"open\", but server.listen {} can be reached from elsewhere; set it to \"keys\" with auth.default_key, or to \"open-to-anyone\"",
-                self.server.listen
-            ),
-        );
+        let of_vendor = |vendor: Vendor| (format!("vendors.{vendor}.listen"), self.vendors.of(vendor).listen);
+        let listens = std::iter::once(("server.listen".to_owned(), Some(self.server.listen)));
+        for (key, listen) in listens.chain(Vendor::ALL.map(of_vendor)) {
+            let exposed = listen.filter(|listen| !listen.ip().to_canonical().is_loopback());
+            let problem = exposed.map(|listen| {
+                format!(
+                    "auth.mode: is \"open\", but {key} {listen} can be reached from elsewhere; set it to \"keys\" with auth.default_key, or to \"open-to-anyone\""
+                )
+            });
+            require(self.auth.mode != AuthMode::Open || problem.is_none(), &problem.unwrap_or_default());
+        }
+        for vendor in Vendor::ALL {
+            let VendorSettings { listen, tls_cert_file, tls_key_file, .. } = self.vendors.of(vendor);
+            let [cert, key] = [tls_cert_file, tls_key_file].map(|file| !file.as_os_str().is_empty());
+            require(cert == key, &format!("vendors.{vendor}.tls_cert_file and tls_key_file: give both or none"));
+            require(
+                listen.is_some() || !cert,
+                &format!("vendors.{vendor}.tls_cert_file: needs vendors.{vendor}.listen"),
+            );
+        }
         require(matches!(self.client.url.scheme(), "http" | "https"), "client.url: must be http:// or https://");
         let filter = tracing_subscriber::EnvFilter::from_str(&self.log.level);
         require(

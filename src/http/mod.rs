@@ -33,11 +33,13 @@ mod subscribers;
 mod targets;
 mod trigger;
 mod users;
+mod vendors;
 
 pub use error::Problem;
 
 use crate::clock::Clock;
 use crate::config::AuthMode;
+use crate::event::Vendor;
 use crate::handover::Handover;
 use crate::publish::Publisher;
 use crate::random::Chance;
@@ -54,6 +56,8 @@ pub struct Api {
     pub clock: Clock,
     pub chance: Chance,
     pub auth_mode: AuthMode,
+    /// Whether Probely's API takes webhooks at https URLs only.
+    pub probely_https_only: bool,
     pub cursor_key: String,
     pub body_limit_bytes: usize,
     pub batch_body_limit_bytes: usize,
@@ -114,11 +118,21 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(api: Api) -> Router {
     let docs = SwaggerUi::new("/api/docs").url("/api/openapi.json", openapi()).config(Config::default());
     let (routes, _) = routes().split_for_parts();
+    let routes = routes.with_state(api.clone()).merge(docs).merge(vendors::mounted(&api));
+    guarded(
+        routes
+            .method_not_allowed_fallback(async || Problem::method_not_allowed())
+            .fallback(async |uri: Uri| Problem::not_found(format!("there is no {}; see /api/docs", uri.path()))),
+    )
+}
+
+/// One vendor's own API at the vendor's own paths; none if the vendor has none.
+pub fn vendor_router(vendor: Vendor, api: &Api) -> Option<Router> {
+    vendors::alone(vendor, api).map(guarded)
+}
+
+fn guarded(routes: Router) -> Router {
     routes
-        .with_state(api)
-        .merge(docs)
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .fallback(async |uri: Uri| Problem::not_found(format!("there is no {}; see /api/docs", uri.path())))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(TaskTracker::new(), to_the_end))
 }

@@ -8,6 +8,7 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
+use url::Url;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,7 +19,7 @@ use super::extract::{Caller, IdOf, JsonBody, QueryOf};
 use super::page::{ListOf, Listing, PageQuery, check_limit};
 use crate::clock::rfc3339;
 use crate::event::Vendor;
-use crate::id::SubscriberId;
+use crate::id::{AccountId, SubscriberId};
 use crate::json::object;
 use crate::problem::FieldProblem;
 use crate::schedule::{RetrySchedule, format_duration, parse_duration};
@@ -190,6 +191,32 @@ fn apply(subscriber: &mut Subscriber, changes: SubscriberPatch) -> Result<(), Pr
     if problems.is_empty() { Ok(()) } else { Err(Problem::invalid(problems)) }
 }
 
+/// A subscriber that gets every event of a vendor.
+pub(super) fn new_subscriber(api: &Api, account_id: AccountId, vendor: Vendor, url: Url) -> Subscriber {
+    let now = api.clock.now();
+    let sequence = api.chance.next_in_sequence("subscriber", account_id);
+    let key = format!("{account_id}/{sequence}");
+    let id = SubscriberId::generate(now, sequence, &mut api.chance.stream("subscriber", key));
+    Subscriber {
+        id,
+        account_id,
+        vendor,
+        url,
+        event_types: vec!["*".to_owned()],
+        secret: dialect(vendor).generate_secret(&mut api.chance.stream("secret", id)),
+        retry_schedule: None,
+        timeout: None,
+        headers: BTreeMap::new(),
+        options: Options::default(),
+        vendor_id: dialect(vendor).subscriber_id(&mut api.chance.stream("vendor-subscriber", id)),
+        enabled: true,
+        disabled_reason: None,
+        created_at: now,
+        changed_at: now,
+        deleted_at: None,
+    }
+}
+
 /// Register a URL that wants events.
 #[utoipa::path(
     post, path = "/api/v1/subscribers", tag = "subscribers", request_body = NewSubscriber,
@@ -205,27 +232,8 @@ async fn create(
     JsonBody(new): JsonBody<NewSubscriber>,
 ) -> Result<(StatusCode, Json<CreatedSubscriber>), Problem> {
     let vendor: Vendor = new.vendor.parse().map_err(|error| Problem::unknown_vendor(format!("{error}")))?;
-    let now = api.clock.now();
-    let sequence = api.chance.next_in_sequence("subscriber", account_id);
-    let key = format!("{account_id}/{sequence}");
-    let id = SubscriberId::generate(now, sequence, &mut api.chance.stream("subscriber", key));
-    let mut subscriber = Subscriber {
-        id,
-        account_id,
-        vendor,
-        url: parse_url("/url", &new.url).map_err(|problem| Problem::invalid(vec![problem]))?,
-        event_types: vec!["*".to_owned()],
-        secret: dialect(vendor).generate_secret(&mut api.chance.stream("secret", id)),
-        retry_schedule: None,
-        timeout: None,
-        headers: BTreeMap::new(),
-        options: Options::default(),
-        vendor_id: dialect(vendor).subscriber_id(&mut api.chance.stream("vendor-subscriber", id)),
-        enabled: true,
-        disabled_reason: None,
-        created_at: now,
-        deleted_at: None,
-    };
+    let url = parse_url("/url", &new.url).map_err(|problem| Problem::invalid(vec![problem]))?;
+    let mut subscriber = new_subscriber(&api, account_id, vendor, url);
     let NewSubscriber { event_types, secret, options, headers, enabled, .. } = new;
     let (retry_schedule, timeout) = (new.retry_schedule.map(Some), new.timeout.map(Some));
     let changes =
@@ -286,7 +294,12 @@ async fn change(
     IdOf(id): IdOf<SubscriberId>,
     JsonBody(patch): JsonBody<SubscriberPatch>,
 ) -> Result<Json<SubscriberView>, Problem> {
-    let subscriber = api.store.change_subscriber(account_id, id, |subscriber| apply(subscriber, patch)).await??;
+    let now = api.clock.now();
+    let change = |subscriber: &mut Subscriber| {
+        subscriber.changed_at = now;
+        apply(subscriber, patch)
+    };
+    let subscriber = api.store.change_subscriber(account_id, id, change).await??;
     api.handover.wake();
     Ok(Json(subscriber.into()))
 }

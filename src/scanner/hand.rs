@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::Refusal;
 use crate::problem::{check_text, quote};
-use crate::world::{Kind, Object, PciReport, PciState, Project, User, What, World};
+use crate::world::{Kind, Object, PciReport, PciState, Project, Settings, User, What, World};
 
 /// Adds a user, or lets one who was removed back in.
 pub fn add_user(world: &mut World, email: &str, name: &str, at: DateTime<Utc>) -> Result<Arc<User>, Refusal> {
@@ -30,6 +30,7 @@ pub fn add_user(world: &mut World, email: &str, name: &str, at: DateTime<Utc>) -
         is_active: true,
         created_at: at,
         changed_at: at,
+        settings: Settings::new(),
     });
     world.put(Arc::clone(&user));
     world.tell(at, &by, What::UserAdded(Arc::clone(&user)));

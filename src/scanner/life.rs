@@ -9,13 +9,13 @@ use chrono::{DateTime, Utc};
 use rand::Rng;
 
 use super::weaknesses::{Findings, set_findings};
-use super::{Refusal, Rules, missing};
+use super::{Refusal, Rules, hold, missing};
 use crate::event::Vendor;
 use crate::id::ObjectId;
 use crate::world::ticks::LONGEST_SCAN;
 use crate::world::{
-    About, Kind, Late, Object, Outcome, Plan, Scan, ScanState, Scanner, Target, User, Weakness, WeaknessState, What,
-    World, observe,
+    About, Kind, Late, Object, OtherTarget, Outcome, Plan, Scan, ScanState, Scanner, Settings, Target, User, Weakness,
+    WeaknessState, What, World, observe,
 };
 
 /// When a scan starts, in percent of its duration. Until then it is queued.
@@ -34,6 +34,8 @@ const MOST_AT_ONCE: usize = 500;
 #[derive(Debug, Clone)]
 pub struct NewScan {
     pub target_id: ObjectId,
+    /// Further targets.
+    pub others: Vec<ObjectId>,
     pub scanner: Scanner,
     pub outcome: Outcome,
     /// Why it fails; none where it does not, or for the usual reason.
@@ -47,6 +49,8 @@ pub struct NewScan {
     pub late: BTreeMap<String, Late>,
     /// A story refers to it.
     pub is_named: bool,
+    /// What a vendor's own API sets on it.
+    pub settings: Settings,
 }
 
 impl NewScan {
@@ -54,19 +58,27 @@ impl NewScan {
     pub fn of(target_id: ObjectId, scanner: Scanner) -> Self {
         let (outcome, late) = (Outcome::Completed, BTreeMap::new());
         let (reason, duration, findings, vendors, is_named) = (None, None, None, None, false);
-        Self { target_id, scanner, outcome, reason, duration, findings, vendors, late, is_named }
+        let (others, settings) = (Vec::new(), Settings::new());
+        Self { target_id, others, scanner, outcome, reason, duration, findings, vendors, late, is_named, settings }
     }
 }
 
 /// Queues a scan.
 pub fn start(world: &mut World, rules: Rules<'_>, new: NewScan, at: DateTime<Utc>) -> Result<Arc<Scan>, Refusal> {
     let target = world.target(new.target_id).cloned().ok_or_else(|| missing("target", new.target_id))?;
+    let other = |id: &ObjectId| {
+        let target = world.target(*id).ok_or_else(|| missing("target", *id))?;
+        let Target { id, kind, address, is_unreachable, .. } = &**target;
+        Ok(OtherTarget { id: *id, kind: *kind, address: address.clone(), is_unreachable: *is_unreachable })
+    };
+    let others = new.others.iter().map(other).collect::<Result<Vec<_>, Refusal>>()?;
     if let Some(findings) = &new.findings {
         set_findings(world, &target, new.scanner, findings, at)?;
     }
     if new.duration.is_some_and(|duration| duration > LONGEST_SCAN) {
         return Err(Refusal::field("/duration", "is longer than 7 days"));
     }
+    let is_shared = !others.is_empty();
     let owner = world.owner(at);
     let (number, id) = world.next_id(Kind::Scan, at);
     let (from, to) = new.scanner.minutes();
@@ -79,6 +91,7 @@ pub fn start(world: &mut World, rules: Rules<'_>, new: NewScan, at: DateTime<Utc
         id,
         number,
         target_id: target.id,
+        others,
         scanner: new.scanner,
         state: ScanState::Queued,
         progress: 0,
@@ -93,12 +106,19 @@ pub fn start(world: &mut World, rules: Rules<'_>, new: NewScan, at: DateTime<Utc
         new: Vec::new(),
         again: Vec::new(),
         closed: Vec::new(),
-        vendors: new.vendors.unwrap_or_else(|| rules.settings.vendors.clone()),
+        vendors: match is_shared {
+            // No other vendor has such scans.
+            true => vec![Vendor::Hostedscan],
+            false => new.vendors.unwrap_or_else(|| rules.settings.vendors.clone()),
+        },
         is_named: new.is_named,
         by: owner.id,
         created_at: at,
         started_at: None,
+        paused_at: None,
+        held: Late::default(),
         ended_at: None,
+        settings: new.settings,
     });
     let about = world.about(&target);
     world.put(Arc::clone(&scan));
@@ -109,7 +129,7 @@ pub fn start(world: &mut World, rules: Rules<'_>, new: NewScan, at: DateTime<Utc
 
 /// When a scan is this far, in percent of its duration.
 fn due(scan: &Scan, percent: u32) -> DateTime<Utc> {
-    scan.created_at + scan.plan.duration * percent / 100
+    scan.created_at + scan.held.0 + scan.plan.duration * percent / 100
 }
 
 /// How far a scan is when it ends, in percent of its duration.
@@ -127,11 +147,23 @@ pub fn end_of(world: &World, scan: &Scan) -> DateTime<Utc> {
     due(scan, ends_at(world, scan))
 }
 
+/// When a running scan, or one that is queued, goes on.
+pub(super) fn next_due(world: &World, scan: &Scan) -> DateTime<Utc> {
+    let ends_at = ends_at(world, scan);
+    let percent = if scan.started_at.is_none() { STARTS_AT } else { next_percent(scan.progress.into(), ends_at) };
+    due(scan, percent)
+}
+
+/// How far a scan is at its next step.
+fn next_percent(progress: u32, ends_at: u32) -> u32 {
+    PROGRESS.into_iter().find(|one| *one > progress && *one < ends_at).unwrap_or(ends_at)
+}
+
 /// Takes the next step of a scan.
 pub fn step(world: &mut World, id: ObjectId, at: DateTime<Utc>) {
     let Some(Object::Scan(scan)) = world.object(id).cloned() else { return world.set_timer(id, Kind::Scan, None) };
     let ends_at = ends_at(world, &scan);
-    let next = |progress: u32| PROGRESS.into_iter().find(|one| *one > progress && *one < ends_at).unwrap_or(ends_at);
+    let next = |progress: u32| next_percent(progress, ends_at);
     match scan.state {
         ScanState::Queued => {
             let mut scan = Scan::clone(&scan);
@@ -154,7 +186,10 @@ pub fn step(world: &mut World, id: ObjectId, at: DateTime<Utc>) {
             world.set_timer(id, Kind::Scan, Some(due));
         }
         ScanState::Started => end(world, &scan, at),
-        ScanState::Completed | ScanState::Failed | ScanState::Cancelled => world.set_timer(id, Kind::Scan, None),
+        ScanState::Pausing | ScanState::Resuming | ScanState::Cancelling => hold::step(world, &scan, at),
+        ScanState::Paused | ScanState::Completed | ScanState::Failed | ScanState::Cancelled => {
+            world.set_timer(id, Kind::Scan, None);
+        }
     }
 }
 
@@ -214,8 +249,27 @@ fn parties(world: &mut World, scan: &Scan, at: DateTime<Utc>) -> (Arc<User>, Opt
     (by, target)
 }
 
+/// What a scan looks at: its target, unless it has been removed, and the others that it can reach.
+fn looked_at(world: &World, scan: &Scan, target: Option<Arc<Target>>) -> Vec<Arc<Target>> {
+    let others = scan.others.iter().filter(|other| !other.is_unreachable);
+    target.into_iter().chain(others.filter_map(|other| world.target(other.id).cloned())).collect()
+}
+
+/// Notes on the targets of a scan that it has ended.
+fn note_end(world: &mut World, scan: &Scan, target: Option<Arc<Target>>) {
+    let (new, again, closed) = (Vec::new(), Vec::new(), Vec::new());
+    let last_scan = Box::new(Scan { new, again, closed, ..scan.clone() });
+    for target in looked_at(world, scan, target.filter(|target| target.deleted_at.is_none())) {
+        world.put(Target { last_scan: Some(last_scan.clone()), ..Target::clone(&target) });
+    }
+}
+
 fn put_and_tell(world: &mut World, scan: Scan, at: DateTime<Utc>, what: fn(Arc<Scan>, About) -> What) {
     let (by, target) = parties(world, &scan, at);
+    if scan.state.has_ended() {
+        note_end(world, &scan, target);
+    }
+    let (_, target) = parties(world, &scan, at);
     let scan = Arc::new(scan);
     world.put(Arc::clone(&scan));
     if let Some(target) = target {
@@ -227,12 +281,14 @@ fn put_and_tell(world: &mut World, scan: Scan, at: DateTime<Utc>, what: fn(Arc<S
 /// Finds what a scan has come upon when it is this far: weaknesses in the order of their numbers.
 /// The answer is whether that is all; the rest is for another change.
 fn find(world: &mut World, scan: &mut Scan, percent: u32, at: DateTime<Utc>) -> bool {
-    let (by, Some(target)) = parties(world, scan, at) else { return true };
+    let (by, target) = parties(world, scan, at);
+    let targets = looked_at(world, scan, target);
     let is_there = |one: &&Arc<Weakness>| one.is_present && one.definition().scanner == scan.scanner;
-    let there: Vec<Arc<Weakness>> = world.weaknesses(target.id).filter(is_there).cloned().collect();
+    let of_targets = targets.iter().flat_map(|target| world.weaknesses(target.id));
+    let there: Vec<Arc<Weakness>> = of_targets.filter(is_there).cloned().collect();
     let reached = there.len() * percent as usize / 100;
     let found: BTreeSet<ObjectId> = scan.new.iter().chain(&scan.again).copied().collect();
-    let mut about = world.about(&target);
+    let mut abouts = abouts(world, &targets);
     let mut facts = Vec::new();
     let left: Vec<_> = there.into_iter().take(reached).filter(|one| !found.contains(&one.id)).collect();
     let is_all = left.len() <= MOST_AT_ONCE;
@@ -259,8 +315,10 @@ fn find(world: &mut World, scan: &mut Scan, percent: u32, at: DateTime<Utc>) -> 
             WeaknessState::Closed => What::WeaknessReturned,
         };
         scan.new.push(weakness.id);
-        about.counts.add(level);
-        facts.push((weakness, what, about.clone()));
+        if let Some(about) = abouts.get_mut(&weakness.target_id) {
+            about.counts.add(level);
+            facts.push((weakness, what, about.clone()));
+        }
     }
     // Facts show the scan as it is when all of this step is found.
     let scan = Arc::new(scan.clone());
@@ -270,9 +328,15 @@ fn find(world: &mut World, scan: &mut Scan, percent: u32, at: DateTime<Utc>) -> 
     is_all
 }
 
+/// Each target as facts tell of it.
+fn abouts(world: &World, targets: &[Arc<Target>]) -> BTreeMap<ObjectId, About> {
+    targets.iter().map(|target| (target.id, world.about(target))).collect()
+}
+
 /// Closes what was open and was not found. The answer is whether that is all.
 fn close(world: &mut World, scan: &mut Scan, at: DateTime<Utc>) -> bool {
-    let (by, Some(target)) = parties(world, scan, at) else { return true };
+    let (by, target) = parties(world, scan, at);
+    let targets = looked_at(world, scan, target);
     // What was fixed after this scan had found it is for the next.
     let found: BTreeSet<ObjectId> = scan.new.iter().chain(&scan.again).copied().collect();
     let is_gone = |one: &&Arc<Weakness>| {
@@ -281,35 +345,40 @@ fn close(world: &mut World, scan: &mut Scan, at: DateTime<Utc>) -> bool {
             && one.definition().scanner == scan.scanner
             && !found.contains(&one.id)
     };
-    let gone: Vec<Arc<Weakness>> = world.weaknesses(target.id).filter(is_gone).cloned().collect();
+    let of_targets = targets.iter().flat_map(|target| world.weaknesses(target.id));
+    let gone: Vec<Arc<Weakness>> = of_targets.filter(is_gone).cloned().collect();
     let is_all = gone.len() <= MOST_AT_ONCE;
     scan.closed.extend(gone.iter().take(MOST_AT_ONCE).map(|weakness| weakness.id));
     let shared = Arc::new(scan.clone());
-    let mut about = world.about(&target);
+    let mut abouts = abouts(world, &targets);
     for weakness in gone.into_iter().take(MOST_AT_ONCE) {
         let mut weakness = Weakness::clone(&weakness);
         weakness.state = WeaknessState::Closed;
         weakness.changed_at = at;
-        about.counts.remove(weakness.definition().threat_level);
         let weakness = Arc::new(weakness);
         world.put(Arc::clone(&weakness));
-        world.tell(at, &by, What::WeaknessFixed(weakness, Arc::clone(&shared), about.clone()));
+        if let Some(about) = abouts.get_mut(&weakness.target_id) {
+            about.counts.remove(weakness.definition().threat_level);
+            world.tell(at, &by, What::WeaknessFixed(weakness, Arc::clone(&shared), about.clone()));
+        }
     }
     is_all
 }
 
 /// Tells what the scan saw of the target's surface that the one before had not.
 fn look_around(world: &mut World, scan: &Scan, at: DateTime<Utc>) {
-    let (by, Some(target)) = parties(world, scan, at) else { return };
-    let seen = target.seen.as_ref().map(|(surface, seen_at)| (surface, *seen_at));
-    let observations = observe(seen, &target.surface, at);
-    let mut target = Target::clone(&target);
-    target.seen = Some((target.surface.clone(), at));
-    let target = Arc::new(target);
-    world.put(Arc::clone(&target));
-    let about = world.about(&target);
+    let (by, target) = parties(world, scan, at);
     let scan = Arc::new(scan.clone());
-    for observation in observations {
-        world.tell(at, &by, What::Observed(observation, Arc::clone(&scan), about.clone()));
+    for target in looked_at(world, &scan, target) {
+        let seen = target.seen.as_ref().map(|(surface, seen_at)| (surface, *seen_at));
+        let observations = observe(seen, &target.surface, at);
+        let mut target = Target::clone(&target);
+        target.seen = Some((target.surface.clone(), at));
+        let target = Arc::new(target);
+        world.put(Arc::clone(&target));
+        let about = world.about(&target);
+        for observation in observations {
+            world.tell(at, &by, What::Observed(observation, Arc::clone(&scan), about.clone()));
+        }
     }
 }

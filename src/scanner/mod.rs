@@ -17,6 +17,7 @@ use tracing::{error, warn};
 
 pub mod change;
 pub mod hand;
+pub mod hold;
 pub mod life;
 pub mod scenario;
 pub mod schedules;
@@ -119,7 +120,7 @@ impl Scanner {
             if changes.objects.is_empty() && changes.timers.is_empty() && is_silent {
                 return Ok(value);
             }
-            let told = changes.facts.iter().flat_map(|fact| self.tell(fact));
+            let told = changes.facts.iter().flat_map(|fact| self.tell(fact, &world));
             let events = told.chain(changes.emitted.iter().map(emitted)).collect();
             let sets_timer = changes.timers.iter().any(|(_, timer)| timer.is_some());
             let change = WorldChange { account_id, version: world.version, head: world.head.clone(), changes };
@@ -169,11 +170,11 @@ impl Scanner {
     }
 
     /// A fact as events, in every dialect that tells of it.
-    fn tell(&self, fact: &Fact) -> Vec<NewEvent> {
+    fn tell(&self, fact: &Fact, world: &World) -> Vec<NewEvent> {
         let vendors = fact.what.scan().map_or(&*self.settings.vendors, |scan| &scan.vendors);
         let of_vendor = |vendor: &Vendor| {
             let vendor = *vendor;
-            dialect(vendor).tell(fact).into_iter().map(move |told| NewEvent {
+            dialect(vendor).tell(fact, world).into_iter().map(move |told| NewEvent {
                 vendor,
                 event_type: told.event_type.to_owned(),
                 content: to_raw_value(&told.content).expect("a JSON value serialises"),

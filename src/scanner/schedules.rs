@@ -11,8 +11,8 @@ use super::targets::{NewTarget, add_target};
 use super::weaknesses::drift;
 use super::{Refusal, Rules, missing};
 use crate::id::ObjectId;
-use crate::world::ticks::{NewSchedule, next_tick};
-use crate::world::{Kind, Missed, Object, Outcome, Schedule, World};
+use crate::world::ticks::{NewSchedule, Recurrence, next_tick};
+use crate::world::{Kind, Missed, Object, Outcome, Scanner, Schedule, Settings, Target, World};
 
 /// A tick that is acted on later than this was missed.
 const LATE: TimeDelta = TimeDelta::seconds(60);
@@ -34,6 +34,7 @@ fn put(world: &mut World, new: &NewSchedule, name: Option<&str>, at: DateTime<Ut
         id,
         number,
         cron: new.cron.clone(),
+        recurrence: None,
         timezone: new.timezone().to_owned(),
         target: new.target.clone(),
         scanner: new.scanner,
@@ -45,6 +46,59 @@ fn put(world: &mut World, new: &NewSchedule, name: Option<&str>, at: DateTime<Ut
         ticked_at: None,
         is_active: true,
         created_at: at,
+        settings: Settings::new(),
+    });
+    world.put(Arc::clone(&schedule));
+    set_next(world, &schedule, at)?;
+    Ok(schedule)
+}
+
+/// A schedule that recurs without a cron expression.
+#[derive(Debug, Clone)]
+pub struct Recurring {
+    pub recurrence: Recurrence,
+    pub timezone: String,
+    pub scanner: Scanner,
+    pub settings: Settings,
+}
+
+/// Adds a schedule that recurs, or changes one.
+pub fn put_recurring(
+    world: &mut World,
+    known: Option<ObjectId>,
+    target: &Target,
+    new: Recurring,
+    at: DateTime<Utc>,
+) -> Result<Arc<Schedule>, Refusal> {
+    let Recurring { recurrence, timezone, scanner, settings } = new;
+    let known = match known.map(|id| world.object(id).cloned().ok_or_else(|| missing("schedule", id))).transpose()? {
+        Some(Object::Schedule(schedule)) => Some(schedule),
+        _ => None,
+    };
+    let (number, id, created_at, ticked_at) = match &known {
+        Some(known) => (known.number, known.id, known.created_at, known.ticked_at),
+        None => {
+            let (number, id) = world.next_id(Kind::Schedule, at);
+            (number, id, at, None)
+        }
+    };
+    let schedule = Arc::new(Schedule {
+        id,
+        number,
+        cron: String::new(),
+        recurrence: Some(recurrence),
+        timezone,
+        target: target.address.clone(),
+        scanner,
+        mix: [(Outcome::Completed, 1.0)].into(),
+        drift: 0.0,
+        duration: None,
+        missed: Missed::RunOnce,
+        name: None,
+        ticked_at,
+        is_active: true,
+        created_at,
+        settings,
     });
     world.put(Arc::clone(&schedule));
     set_next(world, &schedule, at)?;
@@ -52,6 +106,10 @@ fn put(world: &mut World, new: &NewSchedule, name: Option<&str>, at: DateTime<Ut
 }
 
 fn set_next(world: &mut World, schedule: &Schedule, after: DateTime<Utc>) -> Result<(), Refusal> {
+    if let Some(recurrence) = schedule.recurrence {
+        world.set_timer(schedule.id, Kind::Schedule, recurrence.next(&schedule.timezone, after));
+        return Ok(());
+    }
     let next = next_tick(&schedule.cron, &schedule.timezone, after);
     let next = next.map_err(|(field, reason)| Refusal::field(&format!("/{field}"), reason))?;
     world.set_timer(schedule.id, Kind::Schedule, next);
@@ -110,7 +168,9 @@ pub fn tick(world: &mut World, rules: Rules<'_>, id: ObjectId, at: DateTime<Utc>
         let key = format!("{}/{}", schedule.number, at.timestamp_micros());
         drift(world, &target, schedule.scanner, schedule.drift, &key, starts_at);
         let outcome = draw(&schedule, world, &key);
-        let new = NewScan { outcome, duration: schedule.duration, ..NewScan::of(target.id, schedule.scanner) };
+        let settings = schedule.settings.clone();
+        let new =
+            NewScan { outcome, duration: schedule.duration, settings, ..NewScan::of(target.id, schedule.scanner) };
         if let Err(refusal) = life::start(world, rules, new, starts_at) {
             warn!("schedule {id} started no scan: {refusal}");
         }
@@ -118,7 +178,9 @@ pub fn tick(world: &mut World, rules: Rules<'_>, id: ObjectId, at: DateTime<Utc>
     if set_next(world, &schedule, at.max(rules.now)).is_err() {
         world.set_timer(id, Kind::Schedule, None);
     }
-    world.put(Schedule { ticked_at: Some(at), ..schedule });
+    // What happens once and has happened is over.
+    let is_over = schedule.recurrence.is_some() && world.timer(id).is_none();
+    world.put(Schedule { ticked_at: Some(at), is_active: !is_over, ..schedule });
 }
 
 /// Draws an outcome by the weights of the mix.

@@ -12,7 +12,7 @@ use super::weaknesses::{Findings, add_weaknesses, draw_weaknesses};
 use super::{Refusal, life, missing};
 use crate::id::ObjectId;
 use crate::problem::{FieldProblem, check_text, quote};
-use crate::world::{Kind, Surface, Target, TargetKind, Weakness, What, World};
+use crate::world::{Kind, Settings, Surface, Target, TargetKind, Weakness, What, World};
 
 /// The most tags of a target. (HostedScan documents ten.)
 const MOST_TAGS: usize = 10;
@@ -36,6 +36,9 @@ pub struct NewTarget {
     /// Scans of it fail.
     #[serde(default)]
     pub unreachable: bool,
+    /// What a vendor's own API sets on it.
+    #[serde(skip)]
+    pub settings: Settings,
 }
 
 /// Tells from an address what kind of target it names, and checks it.
@@ -111,9 +114,11 @@ pub fn add_target(world: &mut World, new: NewTarget, at: DateTime<Utc>) -> Resul
         is_unreachable: new.unreachable,
         surface: Surface::default(),
         seen: None,
+        last_scan: None,
         created_at: at,
         changed_at: at,
         deleted_at: None,
+        settings: new.settings,
     };
     target.surface = Surface::draw(kind, &target.host(), at, &mut world.chance("surface", number));
     let target = Arc::new(target);

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Refusal;
 use crate::world::{
-    Definition, Kind, Scanner, Target, TargetKind, Weakness, WeaknessState, World, definition, definitions, happens,
+    Definition, Kind, Scanner, Settings, Target, TargetKind, Weakness, WeaknessState, World, definition, definitions,
+    happens,
 };
 
 /// The most weaknesses of one target.
@@ -99,6 +100,7 @@ fn put_weakness(world: &mut World, target: &Target, definition: &Definition, ins
         is_gone: false,
         scans: Vec::new(),
         changed_at: at,
+        settings: Settings::new(),
     });
 }
 

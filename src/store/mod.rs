@@ -16,6 +16,7 @@ mod events;
 mod lists;
 mod open;
 mod subscribers;
+mod vendor_events;
 mod world;
 
 pub use claims::Record;
@@ -23,6 +24,7 @@ pub use deliveries::{DeliveryDetail, Redelivered};
 pub use events::{EventWithDeliveries, Inserted, NewDelivery, Publication};
 pub use lists::{DeliveryFilter, EventFilter, ListedDelivery, Page};
 pub use open::OpenError;
+pub use vendor_events::{VendorEvents, Window};
 pub use world::WorldChange;
 
 /// The most rows that one statement inserts or updates: a power of two, so that few texts of each
@@ -183,7 +185,7 @@ macro_rules! event_columns {
 macro_rules! subscriber_columns {
     () => {
         "id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers, enabled, \
-         disabled_reason, options, vendor_id, created_at, deleted_at"
+         disabled_reason, options, vendor_id, created_at, changed_at, deleted_at"
     };
 }
 

@@ -28,6 +28,7 @@ pub(super) struct Row {
     options: String,
     vendor_id: Option<String>,
     created_at: i64,
+    changed_at: Option<i64>,
     deleted_at: Option<i64>,
 }
 
@@ -49,6 +50,7 @@ impl TryFrom<Row> for Subscriber {
             options: json(&row.options)?,
             vendor_id: row.vendor_id,
             created_at: time(row.created_at)?,
+            changed_at: time(row.changed_at.unwrap_or(row.created_at))?,
             deleted_at: row.deleted_at.map(time).transpose()?,
         })
     }
@@ -186,7 +188,7 @@ impl Store {
             }
             sqlx::query::<Db>(
                 "update subscriber set url = $2, event_types = $3, secret = $4, retry_schedule = $5, timeout_ms = $6,
-                    headers = $7, enabled = $8, disabled_reason = $9, options = $10 where id = $1",
+                    headers = $7, enabled = $8, disabled_reason = $9, options = $10, changed_at = $11 where id = $1",
             )
             .bind(subscriber.id)
             .bind(subscriber.url.as_str())
@@ -198,6 +200,7 @@ impl Store {
             .bind(subscriber.enabled)
             .bind(subscriber.disabled_reason.as_deref())
             .bind(to_json(&subscriber.options))
+            .bind(micros(subscriber.changed_at))
             .execute(&mut *tx)
             .await?;
             let wake_or_park = if subscriber.enabled {

@@ -102,6 +102,17 @@ impl Store {
         .await
     }
 
+    /// The ids of all objects of one kind, oldest first.
+    pub async fn world_ids(&self, account_id: AccountId, kind: Kind) -> Result<Vec<ObjectId>, Error> {
+        self.in_time(async {
+            Ok(read!(self, |db| {
+                let select = "select id from world_object where account_id = $1 and kind = $2 order by id";
+                sqlx::query_scalar::<Db, ObjectId>(select).bind(account_id).bind(kind.as_str()).fetch_all(db).await?
+            }))
+        })
+        .await
+    }
+
     /// One object of a kind.
     pub async fn world_object(&self, account_id: AccountId, kind: Kind, id: ObjectId) -> Result<Object, Error> {
         self.in_time(async {
@@ -114,14 +125,7 @@ impl Store {
                     .fetch_optional(db)
                     .await?
             });
-            let what = match kind {
-                Kind::Scan => "scan",
-                Kind::Target => "target",
-                Kind::Schedule => "schedule",
-                Kind::Run => "run",
-                _ => "object",
-            };
-            object(kind.as_str(), &document.ok_or(Error::NotFound(what))?)
+            object(kind.as_str(), &document.ok_or(Error::NotFound(kind.as_str()))?)
         })
         .await
     }

@@ -12,10 +12,10 @@ use crate::subscriber::{Options, Secret, Subscriber};
 use crate::world::{Fact, Object, World};
 
 mod catalogue;
-mod halo;
-mod hostedscan;
+pub(crate) mod halo;
+pub(crate) mod hostedscan;
 mod overrides;
-mod probely;
+pub(crate) mod probely;
 mod signature;
 mod standard;
 
@@ -48,8 +48,9 @@ pub trait Dialect: Sync {
         true
     }
 
-    /// What the vendor says of a fact: its own events, or none.
-    fn tell(&self, _fact: &Fact) -> Vec<Told> {
+    /// What the vendor says of a fact: its own events, or none. The world is as it is after all that
+    /// has happened with it.
+    fn tell(&self, _fact: &Fact, _world: &World) -> Vec<Told> {
         Vec::new()
     }
 

@@ -105,6 +105,8 @@ pub enum What {
     WeaknessReturned(Arc<Weakness>, Arc<Scan>, About),
     /// Open before, and not found by a scan that looked for it.
     WeaknessFixed(Arc<Weakness>, Arc<Scan>, About),
+    /// A user says that it is fixed.
+    WeaknessMarkedFixed(Arc<Weakness>, About),
     /// Something about the target's surface that this scan saw.
     Observed(Observation, Arc<Scan>, About),
     PciReportApproved(Arc<PciReport>),

@@ -24,13 +24,14 @@ pub mod ticks;
 pub use definitions::{Definition, Level, Place, Scanner, definition, definitions};
 pub use fact::{About, Counts, Emitted, Fact, What};
 pub use nouns::{
-    Late, Missed, Outcome, PciReport, PciState, Plan, Project, Run, RunState, Scan, ScanState, Schedule, Target,
-    TargetKind, User, Weakness, WeaknessState,
+    Item, Late, Missed, OtherTarget, Outcome, PciReport, PciState, Plan, Project, Run, RunState, Scan, ScanState,
+    Schedule, Settings, Target, TargetKind, User, Weakness, WeaknessState,
 };
 pub use objects::{Kind, Object};
 pub use observe::{Observation, observe};
 pub use surface::Surface;
 
+use crate::event::Vendor;
 use crate::id::ObjectId;
 use crate::random::Chance;
 
@@ -227,6 +228,26 @@ impl World {
         })
     }
 
+    /// What one vendor alone has, of one collection, oldest first.
+    pub fn items(&self, vendor: Vendor, collection: &str) -> impl Iterator<Item = &Arc<Item>> {
+        self.objects.values().filter_map(move |object| match object {
+            Object::Item(item)
+                if item.vendor == vendor && item.collection == collection && item.deleted_at.is_none() =>
+            {
+                Some(item)
+            }
+            _ => None,
+        })
+    }
+
+    /// The schedules that go on, oldest first.
+    pub fn schedules(&self) -> impl Iterator<Item = &Arc<Schedule>> {
+        self.objects.values().filter_map(|object| match object {
+            Object::Schedule(schedule) if schedule.is_active => Some(schedule),
+            _ => None,
+        })
+    }
+
     /// The number of the next weakness of a target.
     pub fn next_weakness_number(&self, target_id: ObjectId) -> u64 {
         let last = self.weaknesses.get(&target_id).and_then(|own| own.keys().next_back());
@@ -258,6 +279,7 @@ impl World {
             is_active: true,
             created_at: at,
             changed_at: at,
+            settings: Settings::new(),
         });
         self.put(Arc::clone(&owner));
         owner

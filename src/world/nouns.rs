@@ -6,13 +6,19 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::definitions::{Definition, Scanner, definition};
 use super::fact::Counts;
 use super::surface::Surface;
+use super::ticks::Recurrence;
 use crate::event::Vendor;
 use crate::id::ObjectId;
 use crate::schedule::human;
+
+/// What a vendor's own API has set on an object, in the vendor's words, where no other vendor knows
+/// of such a thing.
+pub type Settings = BTreeMap<Vendor, Map<String, Value>>;
 
 /// Someone who uses the vendor's product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +33,9 @@ pub struct User {
     pub is_active: bool,
     pub created_at: DateTime<Utc>,
     pub changed_at: DateTime<Utc>,
+    /// What vendors' own APIs have set on it.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
 }
 
 /// What a target's address names.
@@ -73,21 +82,34 @@ pub struct Target {
     pub surface: Surface,
     /// What the last completed scan saw of it, and when.
     pub seen: Option<(Surface, DateTime<Utc>)>,
+    /// The last scan that has ended, without what it found.
+    #[serde(default)]
+    pub last_scan: Option<Box<Scan>>,
     pub created_at: DateTime<Utc>,
     pub changed_at: DateTime<Utc>,
     pub deleted_at: Option<DateTime<Utc>>,
+    /// What vendors' own APIs have set on it.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
+}
+
+impl TargetKind {
+    /// The name or the address alone, without a scheme, a port or a path.
+    pub fn host(self, address: &str) -> String {
+        match self {
+            Self::Url => {
+                let url = url::Url::parse(address).ok();
+                url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_else(|| address.to_owned())
+            }
+            Self::Host | Self::Network | Self::Domain => address.to_owned(),
+        }
+    }
 }
 
 impl Target {
     /// The name or the address alone, without a scheme, a port or a path.
     pub fn host(&self) -> String {
-        match self.kind {
-            TargetKind::Url => {
-                let url = url::Url::parse(&self.address).ok();
-                url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_else(|| self.address.clone())
-            }
-            TargetKind::Host | TargetKind::Network | TargetKind::Domain => self.address.clone(),
-        }
+        self.kind.host(&self.address)
     }
 }
 
@@ -125,6 +147,9 @@ pub struct Weakness {
     /// The scans that found it, the last 20.
     pub scans: Vec<ObjectId>,
     pub changed_at: DateTime<Utc>,
+    /// What vendors' own APIs have set on it.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
 }
 
 impl Weakness {
@@ -143,6 +168,13 @@ impl Weakness {
 pub enum ScanState {
     Queued,
     Started,
+    /// It is to stand still, and will in a moment.
+    Pausing,
+    Paused,
+    /// It is to go on, and will in a moment.
+    Resuming,
+    /// It is to be cancelled, and will be in a moment.
+    Cancelling,
     Completed,
     Failed,
     Cancelled,
@@ -182,7 +214,7 @@ pub struct Plan {
 }
 
 /// A wait, as JSON keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Late(#[serde(with = "human")] pub Duration);
 
 /// One look of a scanner at one target.
@@ -191,6 +223,9 @@ pub struct Scan {
     pub id: ObjectId,
     pub number: u64,
     pub target_id: ObjectId,
+    /// The further targets of a scan that has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<OtherTarget>,
     pub scanner: Scanner,
     pub state: ScanState,
     /// 0 to 100.
@@ -214,7 +249,26 @@ pub struct Scan {
     pub by: ObjectId,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
+    /// Since when it has stood still, if it does.
+    #[serde(default)]
+    pub paused_at: Option<DateTime<Utc>>,
+    /// How long it had stood still before, in all.
+    #[serde(default)]
+    pub held: Late,
     pub ended_at: Option<DateTime<Utc>>,
+    /// What vendors' own APIs have set on it.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
+}
+
+/// A further target of a scan, as it was when the scan was queued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherTarget {
+    pub id: ObjectId,
+    pub kind: TargetKind,
+    pub address: String,
+    /// The scan passes it over.
+    pub is_unreachable: bool,
 }
 
 /// What is done about ticks that were missed while no process ran.
@@ -233,8 +287,11 @@ pub enum Missed {
 pub struct Schedule {
     pub id: ObjectId,
     pub number: u64,
-    /// Second, minute, hour, day, month, day of week.
+    /// Second, minute, hour, day, month, day of week; empty where it recurs otherwise.
     pub cron: String,
+    /// When it starts scans, where it has no cron expression.
+    #[serde(default)]
+    pub recurrence: Option<Recurrence>,
     /// An IANA name, such as `Europe/Lisbon`.
     pub timezone: String,
     pub target: String,
@@ -251,6 +308,9 @@ pub struct Schedule {
     pub ticked_at: Option<DateTime<Utc>>,
     pub is_active: bool,
     pub created_at: DateTime<Utc>,
+    /// What vendors' own APIs have set on it.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
 }
 
 /// How a run of a scenario stands.
@@ -284,6 +344,25 @@ pub struct Run {
     pub vendors: Vec<Vendor>,
     pub started_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// Something that only one vendor has: a label, a report, a login sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    pub id: ObjectId,
+    pub number: u64,
+    pub vendor: Vendor,
+    /// What it is among the vendor's things, such as `label`.
+    pub collection: String,
+    /// The target it belongs to, if it belongs to one.
+    pub target_id: Option<ObjectId>,
+    /// In the vendor's words.
+    pub fields: Map<String, Value>,
+    /// It never changes, so that only the store keeps it.
+    pub is_fixed: bool,
+    pub created_at: DateTime<Utc>,
+    pub changed_at: DateTime<Utc>,
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 /// Where a PCI report stands.

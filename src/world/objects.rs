@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::nouns::{PciReport, Project, Run, RunState, Scan, Schedule, Target, User, Weakness};
+use super::nouns::{Item, PciReport, Project, Run, RunState, Scan, Schedule, Target, User, Weakness};
 use crate::id::ObjectId;
 
 /// What kind of object it is.
@@ -20,6 +20,7 @@ pub enum Kind {
     Run,
     PciReport,
     Project,
+    Item,
 }
 
 impl Kind {
@@ -34,6 +35,7 @@ impl Kind {
             Self::Run => "run",
             Self::PciReport => "pci_report",
             Self::Project => "project",
+            Self::Item => "item",
         }
     }
 }
@@ -104,7 +106,7 @@ macro_rules! objects {
     };
 }
 
-objects!(User, Target, Weakness, Scan, Schedule, Run, PciReport, Project);
+objects!(User, Target, Weakness, Scan, Schedule, Run, PciReport, Project, Item);
 
 impl Object {
     /// The target it belongs to.
@@ -112,6 +114,7 @@ impl Object {
         match self {
             Self::Weakness(weakness) => Some(weakness.target_id),
             Self::Scan(scan) => Some(scan.target_id),
+            Self::Item(item) => item.target_id,
             _ => None,
         }
     }
@@ -123,9 +126,10 @@ impl Object {
             Self::Run(run) => run.state != RunState::Running,
             Self::Target(target) => target.deleted_at.is_some(),
             Self::Weakness(weakness) => weakness.is_gone,
-            Self::User(user) => !user.is_active,
             Self::Schedule(schedule) => !schedule.is_active,
-            Self::PciReport(_) | Self::Project(_) => false,
+            Self::Item(item) => item.is_fixed || item.deleted_at.is_some(),
+            // Users who were removed are few, and vendors still show them.
+            Self::User(_) | Self::PciReport(_) | Self::Project(_) => false,
         }
     }
 }

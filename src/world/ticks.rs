@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc, Weekday};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -103,6 +103,98 @@ pub fn next_tick(
     Ok(parsed.after(&after.with_timezone(&zone)).next().map(|tick| tick.with_timezone(&Utc)))
 }
 
+/// How often something recurs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Every {
+    /// It happens once.
+    Never,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Quarter,
+}
+
+/// Which one of a weekday's occurrences in a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nth {
+    First,
+    Second,
+    Third,
+    Fourth,
+    Last,
+}
+
+/// A first time, and others after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recurrence {
+    pub first_at: DateTime<Utc>,
+    pub every: Every,
+    /// By month and by quarter: not on the first time's day of the month, but on this weekday.
+    pub on: Option<(Nth, Weekday)>,
+}
+
+impl Recurrence {
+    /// The first time that is later than `after`, by the clocks of a time zone; none if there is none.
+    pub fn next(&self, timezone: &str, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.first_at > after {
+            return Some(self.first_at);
+        }
+        let zone = timezone.parse::<Tz>().unwrap_or(Tz::UTC);
+        let first = self.first_at.with_timezone(&zone).naive_local();
+        let elapsed = after - self.first_at;
+        // As many steps as have surely passed; then one by one.
+        let months = u32::try_from(elapsed.num_days() / 31).ok()?;
+        let (mut step, at): (u32, Box<dyn Fn(u32) -> Option<DateTime<Utc>>>) = match self.every {
+            Every::Never => return None,
+            Every::Hour => {
+                let hours = u32::try_from(elapsed.num_hours()).ok()?;
+                (hours, Box::new(move |n| self.first_at.checked_add_signed(TimeDelta::hours(n.into()))))
+            }
+            Every::Day | Every::Week => {
+                let days = if self.every == Every::Day { 1 } else { 7 };
+                let passed = u32::try_from((elapsed.num_days() - 1).max(0) / i64::from(days)).ok()?;
+                (passed, Box::new(move |n| local(zone, first.checked_add_days(Days::new(u64::from(n) * days as u64))?)))
+            }
+            Every::Month | Every::Quarter => {
+                let of_step = if self.every == Every::Month { 1 } else { 3 };
+                (months / of_step, Box::new(move |n| local(zone, self.in_month(first, n.checked_mul(of_step)?)?)))
+            }
+        };
+        loop {
+            let time = at(step)?;
+            if time > after {
+                return Some(time);
+            }
+            step += 1;
+        }
+    }
+
+    /// The time in a month after the first one's.
+    fn in_month(&self, first: NaiveDateTime, months: u32) -> Option<NaiveDateTime> {
+        let same_day = first.checked_add_months(Months::new(months))?;
+        let Some((nth, weekday)) = self.on else { return Some(same_day) };
+        let (year, month) = (same_day.year(), same_day.month());
+        let of_month = |n| NaiveDate::from_weekday_of_month_opt(year, month, weekday, n);
+        let date = match nth {
+            Nth::First => of_month(1),
+            Nth::Second => of_month(2),
+            Nth::Third => of_month(3),
+            Nth::Fourth => of_month(4),
+            Nth::Last => of_month(5).or_else(|| of_month(4)),
+        };
+        Some(date?.and_time(first.time()))
+    }
+}
+
+/// A local time, or the first after it where clocks leave it out.
+fn local(zone: Tz, time: NaiveDateTime) -> Option<DateTime<Utc>> {
+    let found = zone.from_local_datetime(&time).earliest();
+    found.or_else(|| zone.from_local_datetime(&(time + TimeDelta::hours(1))).earliest()).map(|at| at.to_utc())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +211,30 @@ mod tests {
         assert_eq!(tick("0 30 9 * * *", "Asia/Kolkata"), at("2026-03-29T04:00:00Z"));
         // Clocks go forward in Lisbon on this night: 09:00 there is 08:00 UTC.
         assert_eq!(tick("0 0 9 * * *", "Europe/Lisbon"), at("2026-03-29T08:00:00Z"));
+    }
+
+    #[test]
+    fn what_recurs_keeps_to_the_clocks_of_its_time_zone() {
+        let recurrence = |every, on| Recurrence { first_at: at("2026-01-31T09:00:00Z"), every, on };
+        let next =
+            |recurrence: Recurrence, after| recurrence.next("Europe/Lisbon", at(after)).map(|at| at.to_rfc3339());
+        let is = |recurrence, after, expected: &str| {
+            assert_eq!(next(recurrence, after), Some(at(expected).to_rfc3339()));
+        };
+        is(recurrence(Every::Never, None), "2026-01-31T08:59:59Z", "2026-01-31T09:00:00Z");
+        assert_eq!(next(recurrence(Every::Never, None), "2026-01-31T09:00:00Z"), None);
+        is(recurrence(Every::Hour, None), "2026-02-01T00:30:00Z", "2026-02-01T01:00:00Z");
+        // It is summer in Lisbon: nine o'clock is an hour earlier in UTC.
+        is(recurrence(Every::Day, None), "2026-06-01T08:30:00Z", "2026-06-02T08:00:00Z");
+        is(recurrence(Every::Week, None), "2026-06-01T08:30:00Z", "2026-06-06T08:00:00Z");
+        // The shorter months have no 31st.
+        is(recurrence(Every::Month, None), "2026-02-01T00:00:00Z", "2026-02-28T09:00:00Z");
+        is(recurrence(Every::Month, None), "2026-03-01T00:00:00Z", "2026-03-31T08:00:00Z");
+        is(recurrence(Every::Quarter, None), "2026-02-01T00:00:00Z", "2026-04-30T08:00:00Z");
+        let last_friday = recurrence(Every::Month, Some((Nth::Last, Weekday::Fri)));
+        is(last_friday, "2026-02-01T00:00:00Z", "2026-02-27T09:00:00Z");
+        let second_monday = recurrence(Every::Quarter, Some((Nth::Second, Weekday::Mon)));
+        is(second_monday, "2026-02-01T00:00:00Z", "2026-04-13T08:00:00Z");
     }
 
     #[test]

@@ -36,6 +36,7 @@ fn subscriber(n: u64) -> Subscriber {
         enabled: true,
         disabled_reason: None,
         created_at: start_time(),
+        changed_at: start_time(),
         deleted_at: None,
     }
 }

@@ -7,7 +7,9 @@ use rand::Rng;
 use scanhook::clock::Clock;
 use scanhook::config::Seed;
 use scanhook::event::Vendor;
+use scanhook::id::ObjectId;
 use scanhook::scanner::change::{Change, Fix, change_target};
+use scanhook::scanner::hold;
 use scanhook::scanner::life::{self, NewScan};
 use scanhook::scanner::targets::{NewTarget, add_target, remove_target};
 use scanhook::scanner::weaknesses::Findings;
@@ -449,10 +451,10 @@ impl Told {
 }
 
 /// Checks every event that a fact makes, against its schema.
-fn check_events(fact: &Fact, seed: u64, types: &mut BTreeSet<(&'static str, &'static str)>) {
+fn check_events(fact: &Fact, world: &World, seed: u64, types: &mut BTreeSet<(&'static str, &'static str)>) {
     for vendor in [Vendor::Hostedscan, Vendor::Halo, Vendor::Probely] {
         let dialect = dialect(vendor);
-        for told in dialect.tell(fact) {
+        for told in dialect.tell(fact, world) {
             let event_type = dialect.catalogue().and_then(|all| all.get(told.event_type)).expect("a known event type");
             assert_eq!(event_type.violations(&told.content), [], "seed {seed}: {vendor} {}", told.event_type);
             types.insert((vendor.as_str(), told.event_type));
@@ -466,8 +468,8 @@ struct Ids(BTreeSet<String>);
 
 impl Ids {
     /// Checks that whatever an event refers to has been told of, and remembers what it introduces.
-    fn follow(&mut self, fact: &Fact, seed: u64) {
-        for told in dialect(Vendor::Probely).tell(fact) {
+    fn follow(&mut self, fact: &Fact, world: &World, seed: u64) {
+        for told in dialect(Vendor::Probely).tell(fact, world) {
             let content = &told.content;
             let own = format!("{}/{}", told.event_type.split('_').next().unwrap_or_default(), content["id"]);
             let mut needed = Vec::new();
@@ -488,7 +490,7 @@ impl Ids {
                 assert!(self.0.contains(&id), "seed {seed}: {} refers to {id}", told.event_type);
             }
         }
-        for told in dialect(Vendor::Halo).tell(fact) {
+        for told in dialect(Vendor::Halo).tell(fact, world) {
             let content = &told.content;
             let target = ["target_id", "domain_id", "network_id"]
                 .into_iter()
@@ -511,8 +513,13 @@ impl Ids {
     }
 }
 
+/// Whether scans of several targets are among what is done to a seed's world.
+fn has_shared_scans(seed: u64) -> bool {
+    seed.is_multiple_of(4)
+}
+
 /// One thing that may be done to a world, drawn by chance.
-fn act(world: &mut World, rules: Rules<'_>, rng: &mut impl Rng) {
+fn act(world: &mut World, rules: Rules<'_>, seed: u64, rng: &mut impl Rng) {
     let at = rules.now;
     let targets: Vec<_> = world.targets().map(|target| target.id).collect();
     let one = targets.get(rng.next_u32() as usize % targets.len().max(1)).copied();
@@ -536,15 +543,24 @@ fn act(world: &mut World, rules: Rules<'_>, rng: &mut impl Rng) {
             change_target(world, id, &change, at).expect("it is there");
         }
         (5, _) => {
-            let running = world.running_scans().next().map(|scan| scan.id);
-            running.into_iter().for_each(|id| drop(life::cancel(world, id, at).expect("it runs")));
+            let Some(id) = world.running_scans().next().map(|scan| scan.id) else { return };
+            match rng.next_u32() % 4 {
+                0 => drop(life::cancel(world, id, at).expect("it runs")),
+                // What is pausing cannot be paused, and so on.
+                1 => drop(hold::pause(world, rules, id, at)),
+                2 => drop(hold::resume(world, rules, id, at)),
+                _ => drop(hold::cancel(world, rules, id, at)),
+            }
         }
         (6, _) => drop(hand::add_user(world, &format!("user{}@example.com", rng.next_u32() % 3), "A User", at)),
         (_, Some(id)) => {
             let outcome = [Outcome::Completed, Outcome::Completed, Outcome::Failed, Outcome::Cancelled];
             let scanner = Scanner::ALL[rng.next_u32() as usize % 6];
             let outcome = outcome[rng.next_u32() as usize % 4];
-            life::start(world, rules, NewScan { outcome, ..NewScan::of(id, scanner) }, at).expect("it starts");
+            let mut is_shared = |other: &ObjectId| *other != id && rng.next_u32().is_multiple_of(3);
+            let others = targets.iter().copied().filter(|other| is_shared(other) && has_shared_scans(seed)).collect();
+            let new = NewScan { outcome, others, ..NewScan::of(id, scanner) };
+            life::start(world, rules, new, at).expect("it starts");
         }
     }
 }
@@ -559,7 +575,7 @@ fn over_many_seeds_nothing_is_told_that_does_not_hang_together() {
         let mut now = start_time();
         let mut rng = scanhook::random::Chance::from_seed(seed).stream("acts", "");
         for _ in 0..60 {
-            act(&mut world, Rules { settings: &settings, now }, &mut rng);
+            act(&mut world, Rules { settings: &settings, now }, seed, &mut rng);
             hear(&mut world, (&mut told, &mut ids), seed, &mut types);
             // Everything that is due before the next act goes on, in order.
             let until = now + chrono::TimeDelta::milliseconds(i64::from(rng.next_u32() % 3_000));
@@ -589,12 +605,15 @@ fn hear(
     let Changes { facts, .. } = world.take_changes();
     for fact in &facts {
         told.hear(fact, seed);
-        ids.follow(fact, seed);
-        check_events(fact, seed, types);
+        // Of scans of several targets only HostedScan tells.
+        if !has_shared_scans(seed) {
+            ids.follow(fact, world, seed);
+        }
+        check_events(fact, world, seed, types);
     }
 }
 
-fn next_timer(world: &World) -> Option<(chrono::DateTime<chrono::Utc>, scanhook::id::ObjectId)> {
+fn next_timer(world: &World) -> Option<(chrono::DateTime<chrono::Utc>, ObjectId)> {
     world.running_scans().filter_map(|scan| world.timer(scan.id)).map(|timer| (timer.due_at, timer.subject)).min()
 }
 

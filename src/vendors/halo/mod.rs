@@ -6,7 +6,7 @@
 //! Assumed: POST of `application/json`; no signature unless a subscriber asks for one by giving a
 //! secret, and then as Standard Webhooks has it; any 2xx as success; the retry schedule.
 
-mod tell;
+pub(crate) mod tell;
 
 use std::sync::LazyLock;
 
@@ -35,7 +35,7 @@ impl Dialect for Halo {
         &["Content-Type", "webhook-id", "webhook-timestamp", "webhook-signature"]
     }
 
-    fn tell(&self, fact: &Fact) -> Vec<Told> {
+    fn tell(&self, fact: &Fact, _world: &World) -> Vec<Told> {
         tell::tell(fact)
     }
 

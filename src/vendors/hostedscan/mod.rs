@@ -8,6 +8,7 @@
 //! Assumed: a first wait of a minute that doubles; a fresh timestamp and signature for each
 //! attempt; no other headers; a made secret is 40 hex digits.
 
+pub(crate) mod objects;
 mod tell;
 
 use super::catalogue::Catalogue;
@@ -58,14 +59,14 @@ impl Dialect for Hostedscan {
         own == Some(options.vocabulary.unwrap_or_default())
     }
 
-    fn tell(&self, fact: &Fact) -> Vec<Told> {
+    fn tell(&self, fact: &Fact, _world: &World) -> Vec<Told> {
         tell::tell(fact)
     }
 
     fn show(&self, object: &Object, world: &World) -> Option<Value> {
         let Object::Scan(scan) = object else { return None };
         let Some(Object::Target(target)) = world.object(scan.target_id) else { return None };
-        Some(tell::scan(scan, target))
+        Some(objects::scan(scan, target))
     }
 
     fn event_id(&self, occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {

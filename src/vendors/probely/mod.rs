@@ -22,8 +22,8 @@ use crate::event::Event;
 use crate::subscriber::{Options, Subscriber};
 use crate::world::{Fact, Object, World};
 
-mod ids;
-mod objects;
+pub(crate) mod ids;
+pub(crate) mod objects;
 mod requests;
 mod tell;
 #[cfg(test)]
@@ -69,7 +69,15 @@ impl Dialect for Probely {
     }
 
     fn options(&self) -> &'static [&'static str] {
-        &["target_id", "older_target_scope", "check_cert", "zoneless_times", "misspelt_occurred_at", "without_webhooks"]
+        &[
+            "name",
+            "target_id",
+            "older_target_scope",
+            "check_cert",
+            "zoneless_times",
+            "misspelt_occurred_at",
+            "without_webhooks",
+        ]
     }
 
     fn wants(&self, event: &Event, options: &Options) -> bool {
@@ -84,8 +92,8 @@ impl Dialect for Probely {
         }
     }
 
-    fn tell(&self, fact: &Fact) -> Vec<Told> {
-        tell::tell(fact)
+    fn tell(&self, fact: &Fact, world: &World) -> Vec<Told> {
+        tell::tell(fact, world)
     }
 
     fn event_id(&self, _occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {

@@ -228,6 +228,10 @@ fn status(state: ScanState) -> &'static str {
         ScanState::Completed => "completed",
         ScanState::Failed => "failed",
         ScanState::Cancelled => "canceled",
+        ScanState::Pausing => "pausing",
+        ScanState::Paused => "paused",
+        ScanState::Resuming => "resuming",
+        ScanState::Cancelling => "canceling",
     }
 }
 

@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use super::objects::{finding, scan, target, user};
 use crate::vendors::Told;
-use crate::world::{Fact, What};
+use crate::world::{Fact, What, World};
 
 /// The event that tells of a fact. Documented: a weakness that comes back raises none.
-pub(super) fn tell(fact: &Fact) -> Vec<Told> {
-    event(fact).map(|(event_type, content)| Told { event_type, content }).into_iter().collect()
+pub(super) fn tell(fact: &Fact, world: &World) -> Vec<Told> {
+    event(fact, world).map(|(event_type, content)| Told { event_type, content }).into_iter().collect()
 }
 
-fn event(fact: &Fact) -> Option<(&'static str, Value)> {
+fn event(fact: &Fact, _world: &World) -> Option<(&'static str, Value)> {
     let by = &fact.by;
     Some(match &fact.what {
         What::UserAdded(added) => ("user_created", user(added, by)),
@@ -25,7 +25,9 @@ fn event(fact: &Fact) -> Option<(&'static str, Value)> {
         What::ScanFailed(own, about) => ("scan_failed", scan(own, &about.target, by)?),
         What::ScanCancelled(own, about) => ("scan_canceled", scan(own, &about.target, by)?),
         What::WeaknessDetected(weakness, _, about) => ("finding_detected", finding(weakness, &about.target, by)?),
-        What::WeaknessFixed(weakness, _, about) => ("finding_fixed", finding(weakness, &about.target, by)?),
+        What::WeaknessFixed(weakness, _, about) | What::WeaknessMarkedFixed(weakness, about) => {
+            ("finding_fixed", finding(weakness, &about.target, by)?)
+        }
         What::KeyAdded(_)
         | What::ScanQueued(..)
         | What::ScanProgressed(..)

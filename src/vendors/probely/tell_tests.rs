@@ -49,7 +49,9 @@ impl Story {
             seen: None,
             created_at: at(1),
             changed_at: at(1),
+            last_scan: None,
             deleted_at: None,
+            settings: Default::default(),
         };
         Self { world, owner, target }
     }
@@ -74,6 +76,7 @@ impl Story {
             is_gone: false,
             scans: vec![id],
             changed_at: at(3),
+            settings: Default::default(),
         };
         self.world.put(weakness.clone());
         weakness
@@ -86,6 +89,7 @@ impl Story {
             id,
             number,
             target_id: self.target.id,
+            others: Vec::new(),
             scanner: Scanner::OwaspZapActive,
             state,
             progress,
@@ -105,12 +109,15 @@ impl Story {
             by: self.owner.id,
             created_at: at(2),
             started_at: (state != ScanState::Queued).then(|| at(3)),
+            paused_at: None,
+            held: Default::default(),
             ended_at: state.has_ended().then(|| at(4)),
+            settings: Default::default(),
         })
     }
 
     fn tell(&self, what: What) -> Option<Told> {
-        let mut told = tell(&Fact { at: at(9), by: Arc::clone(&self.owner), what });
+        let mut told = tell(&Fact { at: at(9), by: Arc::clone(&self.owner), what }, &self.world);
         assert!(told.len() <= 1, "{told:?}");
         told.pop()
     }

@@ -1,19 +1,19 @@
 //! The application: wires the parts, starts them, and stops them in order.
 
-use std::io;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use axum::Router;
-use axum::serve::ListenerExt;
 use futures_util::FutureExt;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
+
+mod listeners;
+
+pub use listeners::{Listeners, bind};
 
 use crate::account::ApiKey;
 use crate::clock::Clock;
@@ -33,7 +33,7 @@ pub struct App {
     pub clock: Clock,
     pub dispatcher: Arc<Dispatcher>,
     pub scanner: Arc<Scanner>,
-    router: Router,
+    api: Api,
     config: Config,
     /// The tasks that commit batches; `finish` ends them.
     writers: TaskTracker,
@@ -95,7 +95,7 @@ impl App {
             vendors: config.vendors.clone(),
         };
         let dispatcher = Arc::new(Dispatcher::new(parts, &writers, finish.clone())?);
-        let router = router(Api {
+        let api = Api {
             store: store.clone(),
             publisher,
             handover,
@@ -103,26 +103,27 @@ impl App {
             clock: clock.clone(),
             chance,
             auth_mode: config.auth.mode,
+            probely_https_only: config.vendors.probely.https_only,
             cursor_key: installation.cursor_key,
             body_limit_bytes: config.server.body_limit_bytes,
             batch_body_limit_bytes: config.server.batch_body_limit_bytes,
-        });
-        Ok(Self { store, clock, dispatcher, scanner, router, config, writers, finish })
+        };
+        Ok(Self { store, clock, dispatcher, scanner, api, config, writers, finish })
     }
 
     /// The HTTP surface, for serving it elsewhere than [`run`](Self::run) does.
     pub fn router(&self) -> Router {
-        self.router.clone()
+        router(self.api.clone())
     }
 
-    /// Binds the address in `server.listen`.
-    pub async fn bind(&self) -> anyhow::Result<TcpListener> {
-        bind(self.config.server.listen).await
+    /// Binds the address in `server.listen`, and those of the vendors' own APIs.
+    pub async fn bind(&self) -> anyhow::Result<Listeners> {
+        Listeners::bind(&self.config).await
     }
 
     /// Serves and dispatches until `stop`, then finishes what is under way, within
     /// `server.shutdown_limit`.
-    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<()> {
         let limit = self.config.server.shutdown_limit;
         let stop_dispatch = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -152,7 +153,7 @@ impl App {
             }
         });
         // Clients that hold on must leave time for the attempts that are under way.
-        let served = serve(listener, self.router.clone(), stop.clone(), limit / 2).await;
+        let served = listeners.serve(&self.api, &stop, limit / 2).await;
         info!("stopping: finishing what is in flight, for at most {}", humantime::format_duration(limit));
         stop_dispatch.cancel();
         tokio::select! {
@@ -181,39 +182,4 @@ impl App {
         self.writers.wait().await;
         self.store.close().await;
     }
-}
-
-/// Serves HTTP until `stop`, then lets requests that are under way end, within `limit`.
-async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, limit: Duration) -> anyhow::Result<()> {
-    let listener = listener.tap_io(|connection| {
-        // Without it small answers wait for the client's acknowledgement.
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!("cannot set nodelay: {error}");
-        }
-    });
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let past_limit = async {
-        stop.cancelled().await;
-        tokio::time::sleep(limit).await;
-    };
-    tokio::select! {
-        served = server => served.context("the HTTP server failed"),
-        () = past_limit => {
-            warn!("clients still held connections at the limit");
-            Ok(())
-        }
-    }
-}
-
-/// Binds a TCP address; an error says what to do.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            anyhow!("cannot listen on {address}: the port is in use; stop what uses it, or choose another with --listen (port 0 takes a free one)")
-        }
-        io::ErrorKind::PermissionDenied => {
-            anyhow!("cannot listen on {address}: permission denied; ports below 1024 need root")
-        }
-        _ => anyhow!("cannot listen on {address}: {error}"),
-    })
 }
