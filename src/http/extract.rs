@@ -132,7 +132,11 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for QueryOf<T> {
         }
         let Query(query) = Query::from_request_parts(parts, api)
             .await
-            .map_err(|rejection| Problem::invalid_parameter(rejection.body_text()))?;
+            .map_err(|rejection| {
+                let text = rejection.body_text();
+                let reason = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                Problem::invalid_parameter(reason)
+            })?;
         Ok(Self(query))
     }
 }

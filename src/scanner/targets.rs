@@ -31,7 +31,6 @@ pub struct NewTarget {
     #[serde(default)]
     pub tags: Vec<String>,
     /// The weaknesses on it: how many, or which by their keys. Some are drawn if left out.
-    #[schema(value_type = Option<Object>)]
     pub weaknesses: Option<Findings>,
     /// Scans of it fail.
     #[serde(default)]

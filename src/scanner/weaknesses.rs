@@ -18,7 +18,7 @@ use crate::world::{
 pub const MOST_WEAKNESSES: u32 = 20_000;
 
 /// Weaknesses by number or by key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(untagged, expecting = "a number, or a list of weaknesses such as owasp-zap-missing-hsts")]
 pub enum Findings {
     Count(u32),

@@ -1,7 +1,8 @@
 //! What may be set of an object: each field's rule, and what is said of a value that breaks it.
 //! Pure. Fields without a rule are passed over, as the real service does.
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
+use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -139,7 +140,7 @@ fn text_problem(value: &Value, rule: Rule) -> Option<String> {
         Rule::Email => say(text.is_some_and(is_email), "Enter a valid email address."),
         Rule::Time => {
             const FORMATS: &str = "YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z]";
-            let is_time = text.is_some_and(|text| DateTime::parse_from_rfc3339(text).is_ok());
+            let is_time = text.is_some_and(|text| as_time(text, Tz::UTC).is_some());
             let reason = || format!("Datetime has wrong format. Use one of these formats instead: {FORMATS}.");
             (!is_time).then(reason)
         }
@@ -175,6 +176,16 @@ fn as_text(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
+}
+
+/// A time; one without an offset is by the clocks of a time zone.
+pub(super) fn as_time(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.to_utc());
+    }
+    let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
+    let naive = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
+    zone.from_local_datetime(&naive).earliest().map(|time| time.to_utc())
 }
 
 /// A flag, also as forms write it.

@@ -127,15 +127,12 @@ pub(super) fn flag(params: &Params, name: &str) -> Option<bool> {
 /// A parameter that is a time.
 pub(super) fn time(params: &Params, name: &str) -> Result<Option<DateTime<Utc>>, Failure> {
     let Some(text) = params.get(name) else { return Ok(None) };
-    // A plus that was not written as %2B has become a space.
-    let text = text.replace(' ', "+");
-    let parsed = DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc());
-    let parsed = parsed.or_else(|_| format!("{text}Z").parse());
-    let day = || format!("{text}T00:00:00Z").parse();
-    parsed
-        .or_else(|_| day())
-        .map(Some)
-        .map_err(|_: chrono::ParseError| Failure::field(name, "Enter a valid date/time."))
+    // With a zone; with one whose plus was not written as %2B, so that it has become a space; without
+    // one; a day.
+    let spaced = text.rsplit_once(' ').map(|(time, zone)| format!("{time}+{zone}")).unwrap_or_default();
+    let written = [text.to_owned(), spaced, format!("{text}Z"), format!("{text}T00:00:00Z")];
+    let parsed = written.iter().find_map(|text| text.parse::<DateTime<Utc>>().ok());
+    parsed.map(Some).ok_or_else(|| Failure::field(name, "Enter a valid date/time."))
 }
 
 /// Whether a text has the caller's search in it.
@@ -152,4 +149,27 @@ pub(super) fn check_ids(params: &Params, is_known: impl Fn(&str) -> bool) -> Res
     }
     let missing: Vec<String> = params.all("id").filter(|id| !is_known(id)).map(str::to_owned).collect();
     if missing.is_empty() { Ok(()) } else { Err(Failure::MissingIds(missing)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_clients_write_them() {
+        let read = |text: &str| time(&Params::parse(format!("at={text}").as_bytes()), "at").map_err(drop);
+        let expected = "2026-11-21T11:58:28.631738Z".parse().expect("a time");
+        for text in [
+            "2026-11-21T11:58:28.631738Z",
+            "2026-11-21T12:58:28.631738%2B01:00",
+            "2026-11-21T12:58:28.631738+01:00",
+            "2026-11-21+11%3A58%3A28.631738%2B00%3A00",
+            "2026-11-21T11:58:28.631738",
+        ] {
+            assert_eq!(read(text), Ok(Some(expected)), "{text}");
+        }
+        assert_eq!(read("2026-11-21"), Ok(Some("2026-11-21T00:00:00Z".parse().expect("a time"))));
+        assert_eq!(read(""), Ok(None));
+        assert_eq!(read("yesterday"), Err(()));
+    }
 }

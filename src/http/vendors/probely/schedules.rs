@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::call::{At, Call, Failure, Fields, View};
-use super::fields::{Rule, as_flag, check, kept};
+use super::fields::{Rule, as_flag, as_time, check, kept};
 use super::labels::matches_labels;
 use super::list::{Key, Page, check_ids, is_among, is_found, order};
 use super::scans::ids_in;
@@ -105,11 +105,11 @@ fn changed_at(schedule: &Schedule) -> String {
 fn recurring(known: Option<&Schedule>, given: &Map<String, Value>, at: DateTime<Utc>) -> Result<Recurring, Failure> {
     let text = |name: &str| given.get(name).and_then(Value::as_str);
     let timezone = text("timezone").or(known.map(|known| &*known.timezone)).unwrap_or("UTC").to_owned();
-    if timezone.parse::<Tz>().is_err() {
+    let Ok(zone) = timezone.parse::<Tz>() else {
         return Err(Failure::field("timezone", format!("\"{timezone}\" is not a valid choice.")));
-    }
+    };
     let before = known.and_then(|known| known.recurrence);
-    let first_at = text("date_time").and_then(|time| DateTime::parse_from_rfc3339(time).ok()).map(|time| time.to_utc());
+    let first_at = text("date_time").and_then(|time| as_time(time, zone));
     let first_at = first_at.or(before.map(|before| before.first_at));
     let first_at = first_at.ok_or_else(|| Failure::field("date_time", "This field is required."))?;
     let every = match text("recurrence") {

@@ -90,7 +90,7 @@ const SITE: [(&str, Rule); 31] = [
 /// What a caller may set of how an API is scanned. (Documented.)
 const API: [(&str, Rule); 12] = [
     ("api_schema_type", Rule::Choice(&["openapi", "postman"])),
-    ("api_schema_url", Rule::MaybeUrl),
+    ("api_schema_url", Rule::UrlOrNull),
     ("api_schema_file", Rule::Text(255)),
     ("custom_api_parameters", Rule::Pairs),
     ("media_type", Rule::Choice(&["application/json", "application/x-www-form-urlencoded"])),
@@ -106,7 +106,7 @@ const API: [(&str, Rule); 12] = [
 /// How an API is scanned where nothing else is said.
 fn api_settings() -> Value {
     json!({
-        "api_schema_type": "openapi", "api_schema_url": "", "api_schema_file": null, "custom_api_parameters": [],
+        "api_schema_type": "openapi", "api_schema_url": null, "api_schema_file": null, "custom_api_parameters": [],
         "media_type": "application/json", "api_login_url": "", "api_login_payload": "", "api_login_enabled": false,
         "api_login_token_field": "", "token_prefix": "", "token_parameter_name": "", "token_parameter_location": "",
     })
