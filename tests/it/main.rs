@@ -15,4 +15,5 @@ mod signatures;
 mod store;
 mod subscribers;
 mod tidy;
+mod vendor_apis;
 mod world;
