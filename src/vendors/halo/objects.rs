@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Timelike, Utc};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -13,7 +13,9 @@ use super::CATALOGUE;
 use crate::event::Event;
 use crate::id::ObjectId;
 use crate::world::surface::{Port, Technology};
-use crate::world::{Definition, Level, PciReport, PciState, Scan, Scanner, Target, TargetKind, User, Weakness};
+use crate::world::{
+    Definition, Level, PciReport, PciState, Scan, Scanner, Target, TargetKind, User, Weakness, definition,
+};
 
 /// From which CVSS score on an issue fails a PCI scan. (The PCI council's ASV programme guide.)
 const PCI_SCORE: f64 = 4.0;
@@ -85,7 +87,7 @@ pub(crate) fn target(target: &Target, current: Option<&Scan>, recent: &[Arc<Scan
         "geo": "US-CA",
         "scan_id": current.map(|scan| scan_id(scan.id)).unwrap_or_default(),
         "scan_frequency": 1,
-        "scan_hour": chrono::Timelike::hour(&target.created_at),
+        "scan_hour": target.created_at.hour(),
     })
 }
 
@@ -121,7 +123,7 @@ pub(crate) fn scan(scan: &Scan, found: &[Arc<Weakness>], now: DateTime<Utc>) -> 
     let duration = scan.started_at.map(|started| (scan.ended_at.unwrap_or(now) - started).num_seconds().max(0));
     let definitions: Vec<&Definition> = found.iter().map(|weakness| weakness.definition()).collect();
     let different: BTreeSet<&str> = definitions.iter().map(|one| one.key.as_str()).collect();
-    let different = different.into_iter().filter_map(|key| crate::world::definition(key).ok());
+    let different = different.into_iter().filter_map(|key| definition(key).ok());
     json!({
         "date": scan_date(scan),
         "duration": duration.unwrap_or_default(),
@@ -279,7 +281,7 @@ mod tests {
 
     #[test]
     fn an_issues_number_stays_the_same_from_version_to_version() {
-        let hsts = crate::world::definition("owasp-zap-missing-hsts").expect("known");
+        let hsts = definition("owasp-zap-missing-hsts").expect("known");
         assert_eq!(issue_id(hsts), 603_079);
     }
 

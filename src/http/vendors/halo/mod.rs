@@ -21,6 +21,7 @@ mod call;
 mod events;
 mod filter;
 mod issues;
+mod pci;
 mod scans;
 mod targets;
 mod users;
@@ -45,8 +46,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/issue/get.json", get(issues::get))
         .route("/port/list.json", get(targets::ports))
         .route("/technology/list.json", get(targets::technologies))
-        .route("/pci/summary.json", get(users::pci_summary))
-        .route("/pci/report-list.json", get(users::pci_reports))
+        .route("/pci/summary.json", get(pci::summary))
+        .route("/pci/report-list.json", get(pci::list))
         .method_not_allowed_fallback(async || not_found())
         .fallback(async || not_found())
         .with_state(api)

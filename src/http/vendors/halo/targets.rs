@@ -10,7 +10,9 @@ use super::super::{Api, Params};
 use super::call::{Answer, Page, is_number_wanted, is_text_wanted, number_filter, required_number, text_filter, world};
 use super::scans::History;
 use super::{Caller, Failure};
+use crate::id::AccountId;
 use crate::vendors::halo::objects;
+use crate::world::surface::Port;
 use crate::world::{Surface, Target, World};
 
 /// `target/list.json`: `sort` 0 is by name. (Documented.) The filters `target`, `target_name` and
@@ -53,7 +55,7 @@ pub(super) async fn ports(State(api): State<Api>, Caller(account_id): Caller, pa
     let [state, service, protocol] = ["state", "service", "protocol"].map(|name| text_filter(&params, name));
     let (state, service, protocol) = (state?, service?, protocol?);
     let number = number_filter(&params, "port")?;
-    let is_wanted = |port: &crate::world::surface::Port| {
+    let is_wanted = |port: &Port| {
         is_text_wanted(state.as_ref(), "open")
             && is_text_wanted(service.as_ref(), &port.service)
             && is_text_wanted(protocol.as_ref(), &port.protocol)
@@ -80,7 +82,7 @@ pub(super) async fn technologies(State(api): State<Api>, Caller(account_id): Cal
 /// A row for each thing that the last completed scan of each wanted target saw, by target.
 async fn seen(
     api: &Api,
-    account_id: crate::id::AccountId,
+    account_id: AccountId,
     params: &Params,
     name: &str,
     things: impl Fn(&Surface) -> Vec<Value>,

@@ -1,20 +1,20 @@
-//! `user/…` and `pci/…`: who uses the account, and its PCI reports.
+//! `user/…`: who uses the account.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::{Api, Params, now};
 use super::call::{Answer, Page, is_text_wanted, required_number, text_filter, world};
 use super::{Caller, Failure};
 use crate::id::AccountId;
 use crate::vendors::halo::objects;
-use crate::world::{Object, PciReport, User, World};
+use crate::world::{User, World};
 
 /// The account's world with its first user, who may not be stored yet.
-async fn with_owner(api: &Api, account_id: AccountId) -> Result<(World, Arc<User>), Failure> {
+pub(super) async fn with_owner(api: &Api, account_id: AccountId) -> Result<(World, Arc<User>), Failure> {
     let mut world = world(api, account_id).await?;
     let owner = world.owner(now(api));
     Ok((world, owner))
@@ -48,43 +48,4 @@ pub(super) async fn get(State(api): State<Api>, Caller(account_id): Caller, para
     let user = world.users().find(|user| objects::user_id(user) == id);
     let user = user.ok_or_else(|| Failure::new(404, "user not found"))?;
     Ok(Json(json!({"user": objects::user(user)})))
-}
-
-/// `pci/summary.json`: `report_count`, `last_report_id`, `status`. (Documented.) Before the first
-/// report the last two are null. (Assumed.)
-pub(super) async fn pci_summary(State(api): State<Api>, Caller(account_id): Caller) -> Answer {
-    let world = world(&api, account_id).await?;
-    let reports = reports(&world);
-    let last = reports.last();
-    Ok(Json(json!({
-        "report_count": reports.len(),
-        "last_report_id": last.map(|report| objects::pci_report_id(report)),
-        "status": last.map(|report| objects::pci_status(report)),
-    })))
-}
-
-/// `pci/report-list.json`. (The call is documented; that each row is a `report`, as in the answer to
-/// attesting, and `sort` 0 by number are assumed.)
-pub(super) async fn pci_reports(State(api): State<Api>, Caller(account_id): Caller, params: Params) -> Answer {
-    let page = Page::read(&params, 0)?;
-    let (world, owner) = with_owner(&api, account_id).await?;
-    let attest_name = format!("{} {}", owner.first_name, owner.last_name);
-    let count = world.targets().count();
-    let show = |report: &&Arc<PciReport>| -> Value {
-        json!({"report": objects::pci_report(report, attest_name.trim(), count)})
-    };
-    Ok(page.answer(count, reports(&world), show))
-}
-
-/// The account's PCI reports, oldest first.
-fn reports(world: &World) -> Vec<&Arc<PciReport>> {
-    let mut reports: Vec<_> = world
-        .objects()
-        .filter_map(|object| match object {
-            Object::PciReport(report) => Some(report),
-            _ => None,
-        })
-        .collect();
-    reports.sort_by_key(|report| report.number);
-    reports
 }
