@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::id::ObjectId;
 use crate::world::surface::{Port, Technology};
 use crate::world::{
-    Definition, Level, PciReport, PciState, Scan, Scanner, Target, TargetKind, User, Weakness, definition,
+    Definition, Item, Level, PciReport, PciState, Scan, Scanner, Target, TargetKind, User, Weakness, definition,
 };
 
 /// From which CVSS score on an issue fails a PCI scan. (The PCI council's ASV programme guide.)
@@ -220,6 +220,29 @@ pub(crate) fn user(user: &User) -> Value {
         "title": "",
         "first_name": user.first_name,
         "email": user.email,
+    })
+}
+
+/// A user's two names, with a space between.
+pub(crate) fn full_name(user: &User) -> String {
+    format!("{} {}", user.first_name, user.last_name).trim().to_owned()
+}
+
+/// What an acknowledged host may be acknowledged as. (Documented.)
+pub(crate) const HOST_TYPES: [&str; 9] =
+    ["global", "discovery", "cookie", "script", "form", "cert", "download", "link", "traffic"];
+
+/// An acknowledged host: `host`, `comment`, `created_date`, `type`, `created_by`. (Documented. That
+/// the type's number is 1000 and its place among the types is assumed; the sample has 1000.)
+pub(crate) fn acknowledged_host(item: &Item) -> Value {
+    let field = |name: &str| item.fields.get(name).and_then(Value::as_str).unwrap_or_default();
+    let place = HOST_TYPES.iter().position(|kind| *kind == field("type")).unwrap_or_default();
+    json!({
+        "host": field("host"),
+        "comment": field("comment"),
+        "created_date": timestamp(item.created_at),
+        "type": 1_000 + place,
+        "created_by": field("created_by"),
     })
 }
 

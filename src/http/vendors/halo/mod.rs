@@ -1,6 +1,6 @@
 //! Halo Security's API, version 1: reading what webhooks have named, by the ids they have named it.
 //!
-//! Calls are GET, also the one that changes something. (Documented.) Every answer is JSON, and its
+//! Calls are GET, also those that change something. (Documented.) Every answer is JSON, and its
 //! content type has no parameters, on which a public client relies.
 
 use axum::Json;
@@ -17,6 +17,7 @@ use super::{Api, account_of};
 use crate::id::AccountId;
 use crate::{scanner, store};
 
+mod acks;
 mod call;
 mod events;
 mod filter;
@@ -48,6 +49,9 @@ pub(super) fn router(api: Api) -> Router {
         .route("/technology/list.json", get(targets::technologies))
         .route("/pci/summary.json", get(pci::summary))
         .route("/pci/report-list.json", get(pci::list))
+        .route("/ack/host-list.json", get(acks::list))
+        .route("/ack/host-add.json", get(acks::add))
+        .route("/ack/host-delete.json", get(acks::delete))
         .method_not_allowed_fallback(async || not_found())
         .fallback(async || not_found())
         .with_state(api)

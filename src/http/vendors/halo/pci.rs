@@ -31,11 +31,10 @@ pub(super) async fn summary(State(api): State<Api>, Caller(account_id): Caller) 
 pub(super) async fn list(State(api): State<Api>, Caller(account_id): Caller, params: Params) -> Answer {
     let page = Page::read(&params, 0)?;
     let (world, owner) = with_owner(&api, account_id).await?;
-    let attest_name = format!("{} {}", owner.first_name, owner.last_name);
+    let attest_name = objects::full_name(&owner);
     let count = world.targets().count();
-    let show = |report: &&Arc<PciReport>| -> Value {
-        json!({"report": objects::pci_report(report, attest_name.trim(), count)})
-    };
+    let show =
+        |report: &&Arc<PciReport>| -> Value { json!({"report": objects::pci_report(report, &attest_name, count)}) };
     Ok(page.answer(count, reports(&world), show))
 }
 

@@ -33,8 +33,7 @@ pub(super) async fn list(State(api): State<Api>, Caller(account_id): Caller, par
     let (email, name) = (text_filter(&params, "email")?, text_filter(&params, "name")?);
     let (world, _) = with_owner(&api, account_id).await?;
     let is_wanted = |user: &&Arc<User>| {
-        let full_name = format!("{} {}", user.first_name, user.last_name);
-        is_text_wanted(email.as_ref(), &user.email) && is_text_wanted(name.as_ref(), full_name.trim())
+        is_text_wanted(email.as_ref(), &user.email) && is_text_wanted(name.as_ref(), &objects::full_name(user))
     };
     let mut users: Vec<&Arc<User>> = world.users().filter(is_wanted).collect();
     users.sort_by_key(|user| (user.email.as_str(), user.number));
