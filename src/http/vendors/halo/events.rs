@@ -31,6 +31,7 @@ pub(super) async fn list(State(api): State<Api>, Caller(account_id): Caller, par
     let target_id = number_filter(&params, "target_id")?;
     let stored = VendorEvents {
         vendor: Vendor::Halo,
+        // Only narrows what is read; and a text that a client makes up may be one that Postgres refuses.
         event_type: key.as_ref().and_then(|key| key.only()).map(str::to_owned).filter(|key| is_known(key)),
         object_types: Vec::new(),
         containing: target_id.as_ref().and_then(|id| id.only()).map(|id| id.to_string()),
