@@ -17,4 +17,5 @@ mod store;
 mod subscribers;
 mod tidy;
 mod vendor_apis;
+mod why;
 mod world;
