@@ -8,6 +8,7 @@ mod cli;
 mod daemon;
 mod dialects;
 mod dispatch;
+mod hostedscan_api;
 mod publish;
 mod reading;
 mod scenarios;

@@ -1,7 +1,7 @@
 //! HostedScan's API, version 1. (Documented: paths, fields, the envelope, pages of 500, the statuses
 //! 200, 400, 401 and 404.)
 
-use axum::extract::{FromRequestParts, Path, Request};
+use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -38,7 +38,7 @@ const SAMPLE_KEY: &str = "test-data-key";
 const PAGE: usize = 500;
 
 pub(super) fn router(api: Api) -> Router {
-    Router::new()
+    let own = Router::new()
         .route("/scans", get(scans::list).post(scans::start))
         .route("/scans/{id}", get(scans::show))
         .route("/results/{id}", get(results::download))
@@ -51,16 +51,14 @@ pub(super) fn router(api: Api) -> Router {
         .route("/reports/{id}", get(reports::download))
         .method_not_allowed_fallback(async || not_found())
         .fallback(async || not_found())
-        .layer(middleware::from_fn_with_state(sample::router(), sample_or_own))
-        .with_state(api)
+        .with_state(api);
+    // Asked before any route is found: the samples have routes of their own.
+    let sample_or_own = middleware::from_fn_with_state(sample::router(), sample_or_own);
+    Router::new().fallback_service(own).layer(sample_or_own)
 }
 
 /// Sends whoever has the sample key to the samples, in every auth mode.
-async fn sample_or_own(
-    axum::extract::State(samples): axum::extract::State<Router>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn sample_or_own(State(samples): State<Router>, request: Request, next: Next) -> Response {
     if request.headers().get(KEY).is_some_and(|key| key.as_bytes().trim_ascii() == SAMPLE_KEY.as_bytes()) {
         return samples.oneshot(request).await.into_response();
     }

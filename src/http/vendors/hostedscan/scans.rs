@@ -6,6 +6,7 @@
 //! up; `scheduled_by` is the id or the e-mail address of the user in whose name a scan runs.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use axum::Json;
@@ -145,10 +146,11 @@ async fn read_list(
         let is_last = read.len() <= PAGE;
         before = read.last().map(Object::id);
         for scan in read.into_iter().filter_map(|object| Arc::<Scan>::try_from(object).ok()) {
-            if !targets.contains_key(&scan.target_id) {
-                targets.insert(scan.target_id, target(api, account_id, &world, scan.target_id).await?);
-            }
-            let Some(Some(target)) = targets.get(&scan.target_id) else { continue };
+            let target = match targets.entry(scan.target_id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(target(api, account_id, &world, scan.target_id).await?),
+            };
+            let Some(target) = target else { continue };
             let shown = objects::scan_with_risks(&scan, target);
             let user_id = objects::vendor_id("user", scan.by);
             let email = match world.object(scan.by) {
