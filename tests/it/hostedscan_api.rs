@@ -648,11 +648,8 @@ on_both_databases! {
             text(&scan["requested_targets"][0]["target_id"]),
             text(&report["data"]["id"]),
         ];
-        let mut runner = TestRunner::deterministic();
-        let requests = any_request(known);
         let mut statuses = BTreeSet::new();
-        for _ in 0..200 {
-            let (method, path, body, content_type) = requests.new_tree(&mut runner).expect("a request").current();
+        for (method, path, body, content_type) in some_requests(known, 200) {
             let request = consumer.request(method, &path).header("content-type", content_type).body(body.clone());
             let answer = service.send(request).await;
             let told = || format!("{method} {path} {:?}: {} {}", String::from_utf8_lossy(&body), answer.status, answer.text);
@@ -715,8 +712,17 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A request to a route, or nearly: its method, path, body and content type.
-fn any_request(known: Vec<String>) -> impl Strategy<Value = (&'static str, String, Vec<u8>, &'static str)> {
+/// So many of any requests; the same in every run.
+fn some_requests(known: Vec<String>, count: usize) -> Vec<AnyRequest> {
+    let mut runner = TestRunner::deterministic();
+    vec(any_request(known), count).new_tree(&mut runner).expect("requests").current()
+}
+
+/// A request's method, path, body and content type.
+type AnyRequest = (&'static str, String, Vec<u8>, &'static str);
+
+/// A request to a route, or nearly.
+fn any_request(known: Vec<String>) -> impl Strategy<Value = AnyRequest> {
     let routes = vec![
         "/scans",
         "/scans/{}",

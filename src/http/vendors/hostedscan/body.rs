@@ -33,10 +33,10 @@ impl Fields {
 
     /// A text.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Failure> {
-        let text = |value: &'_ Value| value.is_string();
         match self.get(name) {
-            Some(value) if !text(value) => Err(wrong(name, "must be a string")),
-            value => Ok(value.and_then(Value::as_str)),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(wrong(name, "must be a string")),
+            None => Ok(None),
         }
     }
 
