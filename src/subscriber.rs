@@ -84,6 +84,9 @@ pub struct Options {
     /// Probely: leave `webhooks` out of the body.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub without_webhooks: bool,
+    /// Halo: `pci-report-expire-today` also has `report_id`, as in the documentation's sample.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub report_id: bool,
 }
 
 impl Options {

@@ -302,26 +302,12 @@ impl Config {
         }
         let keyless = self.auth.mode == AuthMode::Keys && self.auth.default_key.is_empty();
         require(!keyless, "auth.default_key: must be set when auth.mode is \"keys\"");
-        let of_vendor = |vendor: Vendor| (format!("vendors.{vendor}.listen"), self.vendors.of(vendor).listen);
-        let listens = std::iter::once(("server.listen".to_owned(), Some(self.server.listen)));
-        for (key, listen) in listens.chain(Vendor::ALL.map(of_vendor)) {
-            let exposed = listen.filter(|listen| !listen.ip().to_canonical().is_loopback());
-            let problem = exposed.map(|listen| {
-                format!(
-                    "auth.mode: is \"open\", but {key} {listen} can be reached from elsewhere; set it to \"keys\" with auth.default_key, or to \"open-to-anyone\""
-                )
-            });
-            require(self.auth.mode != AuthMode::Open || problem.is_none(), &problem.unwrap_or_default());
-        }
-        for vendor in Vendor::ALL {
-            let VendorSettings { listen, tls_cert_file, tls_key_file, .. } = self.vendors.of(vendor);
-            let [cert, key] = [tls_cert_file, tls_key_file].map(|file| !file.as_os_str().is_empty());
-            require(cert == key, &format!("vendors.{vendor}.tls_cert_file and tls_key_file: give both or none"));
-            require(
-                listen.is_some() || !cert,
-                &format!("vendors.{vendor}.tls_cert_file: needs vendors.{vendor}.listen"),
-            );
-        }
+        problems.extend(self.exposures());
+        let mut require = |holds: bool, problem: &str| {
+            if !holds {
+                problems.push(problem.to_owned());
+            }
+        };
         require(matches!(self.client.url.scheme(), "http" | "https"), "client.url: must be http:// or https://");
         let filter = tracing_subscriber::EnvFilter::from_str(&self.log.level);
         require(
@@ -329,6 +315,32 @@ impl Config {
             "log.level: must be error, warn, info, debug, trace, or a filter such as info,sqlx=debug",
         );
         problems
+    }
+
+    /// What is wrong with the addresses that are listened on.
+    fn exposures(&self) -> Vec<String> {
+        let of_vendor = |vendor: Vendor| (format!("vendors.{vendor}.listen"), self.vendors.of(vendor).listen);
+        let listens = std::iter::once(("server.listen".to_owned(), Some(self.server.listen)));
+        let exposed = listens.chain(Vendor::ALL.map(of_vendor)).filter_map(|(key, listen)| {
+            let listen = listen.filter(|listen| !listen.ip().to_canonical().is_loopback())?;
+            (self.auth.mode == AuthMode::Open).then(|| {
+                format!(
+                    "auth.mode: is \"open\", but {key} {listen} can be reached from elsewhere; set it to \"keys\" with auth.default_key, or to \"open-to-anyone\""
+                )
+            })
+        });
+        let with_tls = Vendor::ALL.into_iter().filter_map(|vendor| {
+            let VendorSettings { listen, tls_cert_file, tls_key_file, .. } = self.vendors.of(vendor);
+            let [cert, key] = [tls_cert_file, tls_key_file].map(|file| !file.as_os_str().is_empty());
+            match (cert, key) {
+                (true, true) if listen.is_none() => {
+                    Some(format!("vendors.{vendor}.tls_cert_file: needs vendors.{vendor}.listen"))
+                }
+                (true, true) | (false, false) => None,
+                _ => Some(format!("vendors.{vendor}.tls_cert_file and tls_key_file: give both or none")),
+            }
+        });
+        exposed.chain(with_tls).collect()
     }
 }
 

@@ -130,9 +130,11 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for QueryOf<T> {
         if percent_decode_str(parts.uri.query().unwrap_or_default()).decode_utf8().is_err() {
             return Err(Problem::invalid_parameter("the query is not UTF-8"));
         }
-        let Query(query) = Query::from_request_parts(parts, api)
-            .await
-            .map_err(|rejection| Problem::invalid_parameter(rejection.body_text()))?;
+        let Query(query) = Query::from_request_parts(parts, api).await.map_err(|rejection| {
+            let text = rejection.body_text();
+            let reason = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            Problem::invalid_parameter(reason)
+        })?;
         Ok(Self(query))
     }
 }

@@ -12,14 +12,13 @@ use http::Uri;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
-use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 mod accounts;
 mod batch;
 mod deliveries;
+mod description;
 mod error;
 mod event_types;
 mod events;
@@ -35,6 +34,7 @@ mod trigger;
 mod users;
 mod vendors;
 
+pub use description::openapi;
 pub use error::Problem;
 
 use crate::clock::Clock;
@@ -63,27 +63,8 @@ pub struct Api {
     pub batch_body_limit_bytes: usize,
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "scanhook", description = "Plays a security-scanning vendor: events in, signed webhooks out."),
-    tags(
-        (name = "events", description = "What the vendor says has happened"),
-        (name = "event types", description = "What each vendor sends: schema, example, provenance"),
-        (name = "signatures", description = "Why a signature does or does not verify"),
-        (name = "deliveries", description = "One event owed to one subscriber, over all its attempts"),
-        (name = "subscribers", description = "Registered URLs that want events"),
-        (name = "targets", description = "What there is to scan, and its weaknesses"),
-        (name = "scans", description = "A scanner's look at a target"),
-        (name = "schedules", description = "Scans that start by the clock"),
-        (name = "scenarios", description = "Stories told as timed steps"),
-        (name = "users", description = "Who uses the vendor's product"),
-        (name = "accounts", description = "Isolated tenants"),
-    )
-)]
-struct Description;
-
 fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(Description::openapi())
+    OpenApiRouter::with_openapi(description::empty())
         .merge(events::router())
         .merge(batch::router())
         .merge(trigger::router())
@@ -97,21 +78,6 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(scenarios::router())
         .merge(users::router())
         .merge(accounts::router())
-}
-
-/// The description of the API (OpenAPI 3.1), made from the handlers.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut description = routes().into_openapi();
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .description(Some("An account's API key. In open mode no key means the default account."))
-        .build();
-    let components = description.components.get_or_insert_default();
-    components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
-    // The empty requirement says that a key is not always needed.
-    let keys = utoipa::openapi::SecurityRequirement::new::<_, [&str; 0], &str>("api_key", []);
-    description.security = Some(vec![utoipa::openapi::SecurityRequirement::default(), keys]);
-    description
 }
 
 /// The whole HTTP surface.

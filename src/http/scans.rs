@@ -44,7 +44,6 @@ struct ScanToStart {
     #[schema(example = "2s")]
     duration: Option<String>,
     /// Exactly what it finds: how many, or which by their keys; what is there if left out.
-    #[schema(value_type = Option<Object>)]
     findings: Option<Findings>,
     /// Whose events tell of it; the setting `scanner.vendors` if left out.
     vendors: Option<Vec<Vendor>>,

@@ -30,6 +30,15 @@ pub(super) fn router() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
 }
 
+/// A retry schedule as it is written: the waits themselves, or a formula for them.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what RetrySchedule reads and writes")]
+enum Waits {
+    List(Vec<String>),
+    Formula { base: String, factor: Option<f64>, cap: Option<String>, window: String },
+}
+
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewSubscriber {
@@ -48,7 +57,7 @@ struct NewSubscriber {
     #[serde(default, deserialize_with = "object")]
     options: Option<Options>,
     /// Waits such as `["5s", "5m"]`, or `{base, factor, cap, window}`. Null: the vendor's own.
-    #[schema(value_type = Option<Object>, example = json!(["5s", "5m", "30m"]))]
+    #[schema(value_type = Option<Waits>, example = json!(["5s", "5m", "30m"]))]
     retry_schedule: Option<RetrySchedule>,
     /// How long one request may take. Null: the setting `dispatch.timeout`.
     #[schema(example = "10s")]
@@ -70,7 +79,7 @@ struct SubscriberPatch {
     #[serde(default, deserialize_with = "object")]
     options: Option<Options>,
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Waits>)]
     retry_schedule: Option<Option<RetrySchedule>>,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
@@ -93,7 +102,7 @@ struct SubscriberView {
     url: String,
     event_types: Vec<String>,
     /// Null: the vendor's own.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Waits>)]
     retry_schedule: Option<RetrySchedule>,
     /// Null: the setting `dispatch.timeout`.
     timeout: Option<String>,

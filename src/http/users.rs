@@ -17,7 +17,7 @@ use crate::clock::rfc3339;
 use crate::id::ObjectId;
 use crate::scanner::Rules;
 use crate::scanner::hand;
-use crate::world::{User, World};
+use crate::world::{Settings, User, World};
 
 pub(super) fn router() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove)).routes(routes!(add_key))
@@ -75,7 +75,8 @@ async fn add(
     Caller(account_id): Caller,
     JsonBody(new): JsonBody<NewUser>,
 ) -> Result<(StatusCode, Json<UserView>), Problem> {
-    let add = |world: &mut World, rules: Rules<'_>| hand::add_user(world, &new.email, &new.name, rules.now);
+    let add =
+        |world: &mut World, rules: Rules<'_>| hand::add_user(world, &new.email, &new.name, Settings::new(), rules.now);
     let user = api.scanner.change(account_id, add).await?;
     Ok((StatusCode::CREATED, Json(UserView::from(&*user))))
 }

@@ -23,10 +23,9 @@ const MOST_SEEN: usize = 2_000;
 #[serde(deny_unknown_fields, default)]
 pub struct Change {
     /// Weaknesses to fix, by key, or `all`.
-    #[schema(value_type = Option<Object>, example = json!(["owasp-zap-missing-hsts"]))]
+    #[schema(example = json!(["owasp-zap-missing-hsts"]))]
     pub fix: Option<Fix>,
     /// Weaknesses that appear, or return: how many, or which by their keys.
-    #[schema(value_type = Option<Object>)]
     pub introduce: Option<Findings>,
     /// Whether scans reach it.
     pub reachable: Option<bool>,
@@ -60,7 +59,7 @@ pub struct Change {
 }
 
 /// Weaknesses to fix.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(untagged, expecting = "\"all\", or a list of weaknesses such as owasp-zap-missing-hsts")]
 pub enum Fix {
     Word(String),

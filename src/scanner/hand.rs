@@ -9,7 +9,13 @@ use crate::problem::{check_text, quote};
 use crate::world::{Kind, Object, PciReport, PciState, Project, Settings, User, What, World};
 
 /// Adds a user, or lets one who was removed back in.
-pub fn add_user(world: &mut World, email: &str, name: &str, at: DateTime<Utc>) -> Result<Arc<User>, Refusal> {
+pub fn add_user(
+    world: &mut World,
+    email: &str,
+    name: &str,
+    settings: Settings,
+    at: DateTime<Utc>,
+) -> Result<Arc<User>, Refusal> {
     check_text("/email", email, 254).map_err(|problem| Refusal::Invalid(vec![problem]))?;
     if email.split_once('@').is_none_or(|(name, host)| name.is_empty() || host.is_empty()) {
         return Err(Refusal::field("/email", format!("{} is not an e-mail address", quote(email))));
@@ -18,7 +24,14 @@ pub fn add_user(world: &mut World, email: &str, name: &str, at: DateTime<Utc>) -
     if world.users().any(|user| user.email == email) {
         return Err(Refusal::Conflict(format!("there is a user {} already", quote(email))));
     }
-    let (number, id) = world.next_id(Kind::User, at);
+    let removed = world.objects().find_map(|object| match object {
+        Object::User(user) if user.email == email => Some((user.number, user.id, user.created_at)),
+        _ => None,
+    });
+    let (number, id, created_at) = removed.unwrap_or_else(|| {
+        let (number, id) = world.next_id(Kind::User, at);
+        (number, id, at)
+    });
     let (first_name, last_name) = name.split_once(' ').unwrap_or((name, ""));
     let user = Arc::new(User {
         id,
@@ -28,9 +41,9 @@ pub fn add_user(world: &mut World, email: &str, name: &str, at: DateTime<Utc>) -
         last_name: last_name.to_owned(),
         is_admin: false,
         is_active: true,
-        created_at: at,
+        created_at,
         changed_at: at,
-        settings: Settings::new(),
+        settings,
     });
     world.put(Arc::clone(&user));
     world.tell(at, &by, What::UserAdded(Arc::clone(&user)));

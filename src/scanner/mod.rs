@@ -18,6 +18,7 @@ use tracing::{error, warn};
 pub mod change;
 pub mod hand;
 pub mod hold;
+pub mod items;
 pub mod life;
 pub mod scenario;
 pub mod schedules;

@@ -37,6 +37,7 @@ fn put(world: &mut World, new: &NewSchedule, name: Option<&str>, at: DateTime<Ut
         recurrence: None,
         timezone: new.timezone().to_owned(),
         target: new.target.clone(),
+        target_id: None,
         scanner: new.scanner,
         mix: new.mix.clone().unwrap_or_else(|| [(Outcome::Completed, 1.0)].into()),
         drift: new.drift.unwrap_or_default(),
@@ -89,6 +90,7 @@ pub fn put_recurring(
         recurrence: Some(recurrence),
         timezone,
         target: target.address.clone(),
+        target_id: Some(target.id),
         scanner,
         mix: [(Outcome::Completed, 1.0)].into(),
         drift: 0.0,
@@ -125,6 +127,13 @@ pub fn remove(world: &mut World, id: ObjectId) -> Result<(), Refusal> {
     world.put(Schedule { is_active: false, ..schedule });
     world.set_timer(id, Kind::Schedule, None);
     Ok(())
+}
+
+/// Removes the schedules that are of this target whatever its address.
+pub(super) fn remove_of_target(world: &mut World, target_id: ObjectId) {
+    let own: Vec<ObjectId> =
+        world.schedules().filter(|schedule| schedule.target_id == Some(target_id)).map(|own| own.id).collect();
+    own.into_iter().for_each(|id| drop(remove(world, id)));
 }
 
 /// Makes the schedules of the settings, and no others of theirs, be there. What has not changed
@@ -164,7 +173,11 @@ pub fn tick(world: &mut World, rules: Rules<'_>, id: ObjectId, at: DateTime<Utc>
     // One scan stands for all that were missed, and it is of now.
     let starts_at = if is_missed { rules.now } else { at };
     let is_run = !is_missed || schedule.missed == Missed::RunOnce;
-    if let Some(target) = world.target_at(&schedule.target).cloned().filter(|_| is_run) {
+    let target = match schedule.target_id {
+        Some(id) => world.target(id),
+        None => world.target_at(&schedule.target),
+    };
+    if let Some(target) = target.cloned().filter(|_| is_run) {
         let key = format!("{}/{}", schedule.number, at.timestamp_micros());
         drift(world, &target, schedule.scanner, schedule.drift, &key, starts_at);
         let outcome = draw(&schedule, world, &key);

@@ -9,7 +9,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::weaknesses::{Findings, add_weaknesses, draw_weaknesses};
-use super::{Refusal, life, missing};
+use super::{Refusal, items, life, missing, schedules};
 use crate::id::ObjectId;
 use crate::problem::{FieldProblem, check_text, quote};
 use crate::world::{Kind, Settings, Surface, Target, TargetKind, Weakness, What, World};
@@ -31,7 +31,6 @@ pub struct NewTarget {
     #[serde(default)]
     pub tags: Vec<String>,
     /// The weaknesses on it: how many, or which by their keys. Some are drawn if left out.
-    #[schema(value_type = Option<Object>)]
     pub weaknesses: Option<Findings>,
     /// Scans of it fail.
     #[serde(default)]
@@ -39,6 +38,9 @@ pub struct NewTarget {
     /// What a vendor's own API sets on it.
     #[serde(skip)]
     pub settings: Settings,
+    /// Another target may have this address.
+    #[serde(skip)]
+    pub may_repeat: bool,
 }
 
 /// Tells from an address what kind of target it names, and checks it.
@@ -76,7 +78,7 @@ pub fn check_target(new: &NewTarget) -> Vec<FieldProblem> {
     problems.extend(check_text("/address", &new.address, 2_048).err());
     problems.extend(kind_of(&new.address, new.kind).err().map(|reason| FieldProblem::new("/address", reason)));
     if !new.label.is_empty() {
-        problems.extend(check_text("/label", &new.label, 200).err());
+        problems.extend(check_text("/label", &new.label, 255).err());
     }
     if new.tags.len() > MOST_TAGS {
         problems.push(FieldProblem::new("/tags", format!("are more than {MOST_TAGS}")));
@@ -95,7 +97,7 @@ pub fn add_target(world: &mut World, new: NewTarget, at: DateTime<Utc>) -> Resul
     if !problems.is_empty() {
         return Err(Refusal::Invalid(problems));
     }
-    if world.target_at(&new.address).is_some() {
+    if !new.may_repeat && world.target_at(&new.address).is_some() {
         return Err(Refusal::Conflict(format!("there is a target {} already", quote(&new.address))));
     }
     let kind = kind_of(&new.address, new.kind).map_err(|reason| Refusal::field("/address", reason))?;
@@ -142,12 +144,23 @@ pub fn remove_target(world: &mut World, id: ObjectId, at: DateTime<Utc>) -> Resu
     }
     let by = world.owner(at);
     let about = world.about(&target);
+    items::remove_of_target(world, id, at);
+    schedules::remove_of_target(world, id);
     let weaknesses: Vec<_> = world.weaknesses(id).cloned().collect();
     for weakness in weaknesses {
         world.put(Weakness { is_gone: true, changed_at: at, ..Weakness::clone(&weakness) });
     }
     world.put(Target { deleted_at: Some(at), changed_at: at, ..Target::clone(&target) });
     world.tell(at, &by, What::TargetRemoved(about));
+    Ok(())
+}
+
+/// Gives a target another URL, which is not verified.
+pub fn rename_target(world: &mut World, id: ObjectId, url: &str, at: DateTime<Utc>) -> Result<(), Refusal> {
+    let target = world.target(id).cloned().ok_or_else(|| missing("target", id))?;
+    let kind = kind_of(url, Some(TargetKind::Url)).map_err(|reason| Refusal::field("/address", reason))?;
+    let (address, verified_at, is_verified) = (url.to_owned(), None, false);
+    world.put(Target { address, kind, is_verified, verified_at, changed_at: at, ..Target::clone(&target) });
     Ok(())
 }
 

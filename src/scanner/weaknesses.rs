@@ -7,17 +7,18 @@ use chrono::{DateTime, Utc};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::Refusal;
+use super::{Refusal, missing};
+use crate::id::ObjectId;
 use crate::world::{
-    Definition, Kind, Scanner, Settings, Target, TargetKind, Weakness, WeaknessState, World, definition, definitions,
-    happens,
+    Definition, Kind, Object, Scanner, Settings, Target, TargetKind, Weakness, WeaknessState, What, World, definition,
+    definitions, happens,
 };
 
 /// The most weaknesses of one target.
 pub const MOST_WEAKNESSES: u32 = 20_000;
 
 /// Weaknesses by number or by key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(untagged, expecting = "a number, or a list of weaknesses such as owasp-zap-missing-hsts")]
 pub enum Findings {
     Count(u32),
@@ -178,6 +179,39 @@ pub fn fix(world: &mut World, target: &Target, keys: Option<&[String]>, at: Date
     let meant: Vec<Arc<Weakness>> = world.weaknesses(target.id).filter(is_meant).cloned().collect();
     meant.iter().for_each(|weakness| set_present(world, weakness, false, at));
     Ok(meant.len())
+}
+
+/// Closes a weakness because a user says that it is fixed. A scan that still finds it opens it again.
+pub fn mark_fixed(world: &mut World, id: ObjectId, at: DateTime<Utc>) -> Result<(), Refusal> {
+    let weakness = weakness(world, id)?;
+    if weakness.state != WeaknessState::Open {
+        return Ok(());
+    }
+    let by = world.owner(at);
+    let (state, changed_at) = (WeaknessState::Closed, at);
+    let weakness = Arc::new(Weakness { state, changed_at, ..Weakness::clone(&weakness) });
+    world.put(Arc::clone(&weakness));
+    if let Some(target) = world.target(weakness.target_id).cloned() {
+        let about = world.about(&target);
+        world.tell(at, &by, What::WeaknessMarkedFixed(weakness, about));
+    }
+    Ok(())
+}
+
+/// Opens a weakness again because a user says that it is not fixed.
+pub fn reopen(world: &mut World, id: ObjectId, at: DateTime<Utc>) -> Result<(), Refusal> {
+    let weakness = weakness(world, id)?;
+    if weakness.state == WeaknessState::Closed {
+        world.put(Weakness { state: WeaknessState::Open, changed_at: at, ..Weakness::clone(&weakness) });
+    }
+    Ok(())
+}
+
+fn weakness(world: &World, id: ObjectId) -> Result<Arc<Weakness>, Refusal> {
+    match world.object(id) {
+        Some(Object::Weakness(weakness)) => Ok(Arc::clone(weakness)),
+        _ => Err(missing("weakness", id)),
+    }
 }
 
 /// Lets chance change what is there: each weakness may be fixed, and each that was may return.

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 mod definitions;
 pub mod fact;
+mod item;
 pub mod nouns;
 mod objects;
 pub mod observe;
@@ -23,9 +24,10 @@ pub mod ticks;
 
 pub use definitions::{Definition, Level, Place, Scanner, definition, definitions};
 pub use fact::{About, Counts, Emitted, Fact, What};
+pub use item::{Item, Settings};
 pub use nouns::{
-    Item, Late, Missed, OtherTarget, Outcome, PciReport, PciState, Plan, Project, Run, RunState, Scan, ScanState,
-    Schedule, Settings, Target, TargetKind, User, Weakness, WeaknessState,
+    Late, Missed, OtherTarget, Outcome, PciReport, PciState, Plan, Project, Run, RunState, Scan, ScanState, Schedule,
+    Target, TargetKind, User, Weakness, WeaknessState,
 };
 pub use objects::{Kind, Object};
 pub use observe::{Observation, observe};

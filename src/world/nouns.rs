@@ -6,19 +6,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::definitions::{Definition, Scanner, definition};
 use super::fact::Counts;
+use super::item::Settings;
 use super::surface::Surface;
 use super::ticks::Recurrence;
 use crate::event::Vendor;
 use crate::id::ObjectId;
 use crate::schedule::human;
-
-/// What a vendor's own API has set on an object, in the vendor's words, where no other vendor knows
-/// of such a thing.
-pub type Settings = BTreeMap<Vendor, Map<String, Value>>;
 
 /// Someone who uses the vendor's product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -294,7 +290,11 @@ pub struct Schedule {
     pub recurrence: Option<Recurrence>,
     /// An IANA name, such as `Europe/Lisbon`.
     pub timezone: String,
+    /// The target's address.
     pub target: String,
+    /// Which target it is, where several may have this address.
+    #[serde(default)]
+    pub target_id: Option<ObjectId>,
     pub scanner: Scanner,
     /// The outcomes and their weights.
     pub mix: BTreeMap<Outcome, f64>,
@@ -344,25 +344,6 @@ pub struct Run {
     pub vendors: Vec<Vendor>,
     pub started_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
-}
-
-/// Something that only one vendor has: a label, a report, a login sequence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
-    pub id: ObjectId,
-    pub number: u64,
-    pub vendor: Vendor,
-    /// What it is among the vendor's things, such as `label`.
-    pub collection: String,
-    /// The target it belongs to, if it belongs to one.
-    pub target_id: Option<ObjectId>,
-    /// In the vendor's words.
-    pub fields: Map<String, Value>,
-    /// It never changes, so that only the store keeps it.
-    pub is_fixed: bool,
-    pub created_at: DateTime<Utc>,
-    pub changed_at: DateTime<Utc>,
-    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 /// Where a PCI report stands.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::nouns::{Item, PciReport, Project, Run, RunState, Scan, Schedule, Target, User, Weakness};
+use super::item::Item;
+use super::nouns::{PciReport, Project, Run, RunState, Scan, Schedule, Target, User, Weakness};
 use crate::id::ObjectId;
 
 /// What kind of object it is.

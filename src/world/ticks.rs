@@ -143,32 +143,36 @@ impl Recurrence {
             return Some(self.first_at);
         }
         let zone = timezone.parse::<Tz>().unwrap_or(Tz::UTC);
-        let first = self.first_at.with_timezone(&zone).naive_local();
         let elapsed = after - self.first_at;
-        // As many steps as have surely passed; then one by one.
-        let months = u32::try_from(elapsed.num_days() / 31).ok()?;
-        let (mut step, at): (u32, Box<dyn Fn(u32) -> Option<DateTime<Utc>>>) = match self.every {
+        // As many as have surely passed; then one by one.
+        let passed = match self.every {
             Every::Never => return None,
-            Every::Hour => {
-                let hours = u32::try_from(elapsed.num_hours()).ok()?;
-                (hours, Box::new(move |n| self.first_at.checked_add_signed(TimeDelta::hours(n.into()))))
-            }
-            Every::Day | Every::Week => {
-                let days = if self.every == Every::Day { 1 } else { 7 };
-                let passed = u32::try_from((elapsed.num_days() - 1).max(0) / i64::from(days)).ok()?;
-                (passed, Box::new(move |n| local(zone, first.checked_add_days(Days::new(u64::from(n) * days as u64))?)))
-            }
-            Every::Month | Every::Quarter => {
-                let of_step = if self.every == Every::Month { 1 } else { 3 };
-                (months / of_step, Box::new(move |n| local(zone, self.in_month(first, n.checked_mul(of_step)?)?)))
-            }
+            Every::Hour => elapsed.num_hours(),
+            Every::Day => elapsed.num_days() - 1,
+            Every::Week => elapsed.num_days() / 7 - 1,
+            Every::Month => elapsed.num_days() / 31,
+            Every::Quarter => elapsed.num_days() / 93,
         };
+        let mut step = u32::try_from(passed.max(0)).ok()?;
         loop {
-            let time = at(step)?;
+            let time = self.nth(step, zone)?;
             if time > after {
                 return Some(time);
             }
             step += 1;
+        }
+    }
+
+    /// The time so many steps after the first.
+    fn nth(&self, step: u32, zone: Tz) -> Option<DateTime<Utc>> {
+        let first = self.first_at.with_timezone(&zone).naive_local();
+        match self.every {
+            Every::Never => None,
+            Every::Hour => self.first_at.checked_add_signed(TimeDelta::hours(step.into())),
+            Every::Day => local(zone, first.checked_add_days(Days::new(step.into()))?),
+            Every::Week => local(zone, first.checked_add_days(Days::new(u64::from(step) * 7))?),
+            Every::Month => local(zone, self.in_month(first, step)?),
+            Every::Quarter => local(zone, self.in_month(first, step.checked_mul(3)?)?),
         }
     }
 

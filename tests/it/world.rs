@@ -15,7 +15,7 @@ use scanhook::scanner::targets::{NewTarget, add_target, remove_target};
 use scanhook::scanner::weaknesses::Findings;
 use scanhook::scanner::{Rules, hand};
 use scanhook::vendors::dialect;
-use scanhook::world::{Changes, Fact, Outcome, Scanner, WeaknessState, What, World};
+use scanhook::world::{Changes, Fact, Outcome, Scanner, Settings, WeaknessState, What, World};
 use serde_json::{Value, json};
 
 use crate::support::{Receiver, Service, on_both_databases, spawn, start_time, test_config, text};
@@ -552,7 +552,13 @@ fn act(world: &mut World, rules: Rules<'_>, seed: u64, rng: &mut impl Rng) {
                 _ => drop(hold::cancel(world, rules, id, at)),
             }
         }
-        (6, _) => drop(hand::add_user(world, &format!("user{}@example.com", rng.next_u32() % 3), "A User", at)),
+        (6, _) => drop(hand::add_user(
+            world,
+            &format!("user{}@example.com", rng.next_u32() % 3),
+            "A User",
+            Settings::new(),
+            at,
+        )),
         (_, Some(id)) => {
             let outcome = [Outcome::Completed, Outcome::Completed, Outcome::Failed, Outcome::Cancelled];
             let scanner = Scanner::ALL[rng.next_u32() as usize % 6];

@@ -16,7 +16,7 @@ use crate::scanner::life::{self, NewScan};
 use crate::scanner::targets::{add_target, remove_target, verify_target};
 use crate::scanner::{Refusal, Rules, hand, missing};
 use crate::vendors::{dialect, remove, set};
-use crate::world::{Emitted, Kind, Late, Object, Run, RunState, Scan, Target, World, to_value};
+use crate::world::{Emitted, Kind, Late, Object, Run, RunState, Scan, Settings, Target, World, to_value};
 
 /// The most that one step may emit, in bytes.
 const MOST_EMITTED_BYTES: usize = 16 * 1024 * 1024;
@@ -184,7 +184,7 @@ impl Teller<'_> {
                 let id = target(world, &verify.target.value)?.id;
                 verify_target(world, id, verify.error.clone(), at)?;
             }
-            Step::AddUser(user) => drop(hand::add_user(world, &user.email.value, &user.name, at)?),
+            Step::AddUser(user) => drop(hand::add_user(world, &user.email.value, &user.name, Settings::new(), at)?),
             Step::RemoveUser(email) => hand::remove_user(world, &email.value, at)?,
             Step::AddKey(email) => hand::add_key(world, &email.value, at)?,
             Step::PciReport(pci) => {

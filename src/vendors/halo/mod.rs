@@ -6,13 +6,16 @@
 //! Assumed: POST of `application/json`; no signature unless a subscriber asks for one by giving a
 //! secret, and then as Standard Webhooks has it; any 2xx as success; the retry schedule.
 
-pub(crate) mod tell;
+pub(crate) mod objects;
+mod tell;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::catalogue::Catalogue;
@@ -42,7 +45,11 @@ impl Dialect for Halo {
     fn show(&self, object: &Object, world: &World) -> Option<Value> {
         let Object::Scan(scan) = object else { return None };
         let Some(Object::Target(target)) = world.object(scan.target_id) else { return None };
-        Some(json!({"scan_id": tell::scan_id(scan), "target_id": tell::target_id(target)}))
+        Some(json!({"scan_id": objects::scan_id(scan.id), "target_id": objects::target_id(target)}))
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["report_id"]
     }
 
     fn event_id(&self, occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {
@@ -57,14 +64,13 @@ impl Dialect for Halo {
         standard::key(secret).map(drop)
     }
 
-    fn body(&self, event: &Event, _options: &Options) -> String {
+    fn body(&self, event: &Event, options: &Options) -> String {
         let id = &event.vendor_event_id;
         let key = &event.event_type;
-        let subject = CATALOGUE.get(key).map_or("", |event_type| &event_type.subject);
-        let subject = serde_json::to_string(subject).expect("a text serialises");
-        let standard = format!(
-            r#"{{"event_id":"{id}","subject":{subject},"key":"{key}","url":"https://www.halosecurity.com/link?q=user-event&id={id}""#
-        );
+        let subject = serde_json::to_string(objects::subject(key)).expect("a text serialises");
+        let url = objects::event_url(id);
+        let more = if options.report_id { report_id(event) } else { String::new() };
+        let standard = format!(r#"{{"event_id":"{id}","subject":{subject},"key":"{key}","url":"{url}"{more}"#);
         // The event's own fields follow, byte for byte, in the same object.
         let own = event.content.trim_start().strip_prefix('{').unwrap_or_default();
         let comma = if own.trim_start().starts_with('}') { "" } else { "," };
@@ -77,5 +83,18 @@ impl Dialect for Halo {
 
     fn scheme(&self) -> Option<&'static Scheme> {
         Some(&standard::SCHEME)
+    }
+}
+
+/// The further field of the documentation's sample of `pci-report-expire-today`, if the event is one:
+/// it has the value of `pci_report_id`, which the documentation's table names.
+fn report_id(event: &Event) -> String {
+    if event.event_type != "pci-report-expire-today" {
+        return String::new();
+    }
+    let own: BTreeMap<String, &RawValue> = serde_json::from_str(&event.content).unwrap_or_default();
+    match own.get("pci_report_id") {
+        Some(id) if !own.contains_key("report_id") => format!(r#","report_id":{}"#, id.get()),
+        _ => String::new(),
     }
 }

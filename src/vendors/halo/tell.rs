@@ -3,14 +3,14 @@
 //! Documented: when six of them come. For the others the subject says it.
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
+use super::objects::{
+    is_issue, is_website, issue_id, pci_report_id, role, scan_id, severity, target_id, target_name, user_id,
+};
 use crate::vendors::Told;
 use crate::world::observe::{CertificateChange, ElementChange, RegistrationChange};
 use crate::world::surface::{Certificate, Element, ElementKind, Registration};
-use crate::world::{
-    About, Fact, Level, Observation, PciReport, Project, Scan, Scanner, Target, TargetKind, User, Weakness, What,
-};
+use crate::world::{About, Fact, Observation, PciReport, Project, Scan, Target, TargetKind, User, Weakness, What};
 
 /// How long an approved PCI report is valid, in days. (Documented.)
 const PCI_DAYS: i64 = 90;
@@ -70,37 +70,15 @@ pub(super) fn tell(fact: &Fact) -> Vec<Told> {
 /// The fields of a content, in the vendor's order, which is the alphabet's.
 type Fields = Vec<(&'static str, Value)>;
 
-fn is_website(target: &Target) -> bool {
-    matches!(target.kind, TargetKind::Host | TargetKind::Url)
-}
-
-/// A target's number: a target, a domain and a network are counted apart. (Assumed.)
-pub(crate) fn target_id(target: &Target) -> u64 {
-    if is_website(target) { 100_000 + target.number } else { 1_000 + target.number }
-}
-
-/// A scan's id: twelve digits of time, twenty letters and digits. (Inferred.)
-pub(crate) fn scan_id(scan: &Scan) -> String {
-    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let digest = Sha256::digest(format!("halo/scan/{}", scan.id));
-    let letters = digest.iter().take(20).map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]));
-    format!("{}{}", scan.created_at.format("%Y%m%d%H%M"), letters.collect::<String>())
-}
-
-/// An issue's number.
-pub(crate) fn issue_id(weakness: &Weakness, target: &Target) -> u64 {
-    target.number * 100_000 + weakness.number
-}
-
 fn user_fields(user: &User, is_new: bool) -> Fields {
     let email = || Value::from(user.email.clone());
     let mut fields = vec![("detail", email()), ("email", email())];
     if is_new {
         fields.push(("first_name", user.first_name.clone().into()));
         fields.push(("last_name", user.last_name.clone().into()));
-        fields.push(("role", (if user.is_admin { 1 } else { 2 }).into()));
+        fields.push(("role", role(user).into()));
     }
-    fields.push(("user_id", (12_000 + user.number).into()));
+    fields.push(("user_id", user_id(user).into()));
     fields
 }
 
@@ -112,10 +90,14 @@ fn target_added(target: &Target) -> (&'static str, Fields) {
         TargetKind::Network => ("network-add", vec![("detail", address()), ("network", address()), ("network_id", id)]),
         TargetKind::Host | TargetKind::Url => {
             let host = || Value::from(target.host());
-            let name = if target.label.is_empty() { target.host() } else { target.label.clone() };
             (
                 "target-add",
-                vec![("detail", host()), ("target", host()), ("target_id", id), ("target_name", name.into())],
+                vec![
+                    ("detail", host()),
+                    ("target", host()),
+                    ("target_id", id),
+                    ("target_name", target_name(target).into()),
+                ],
             )
         }
     }
@@ -128,7 +110,7 @@ fn of_scan(event_type: &str, mut own: Fields, scan: &Scan, target: &Target) -> F
         Some("network") => "network_id",
         _ => "target_id",
     };
-    own.push(("scan_id", scan_id(scan).into()));
+    own.push(("scan_id", scan_id(scan.id).into()));
     own.push((id_name, target_id(target).into()));
     own.sort_by_key(|(name, _)| *name);
     own
@@ -156,23 +138,15 @@ fn scan_told(scan: &Scan, about: &About, end: &str) -> (&'static str, Fields) {
 
 fn issue(weakness: &Weakness, scan: &Scan, target: &Target) -> Option<(&'static str, Fields)> {
     let definition = weakness.definition();
-    let is_port = matches!(definition.scanner, Scanner::Nmap | Scanner::NmapUdp);
-    // Of a network or a domain, an open port is told as such.
-    if is_port && !is_website(target) {
+    if !is_issue(weakness, target) {
         return None;
     }
-    let severity = match definition.threat_level {
-        Level::Low => 2,
-        Level::Medium => 3,
-        Level::High => 4,
-        Level::Critical => 5,
-    };
     let fields = vec![
         ("detail", definition.title.clone().into()),
-        ("issue_id", issue_id(weakness, target).into()),
+        ("issue_id", issue_id(definition).into()),
         ("issue_name", definition.title.clone().into()),
-        ("scan_id", scan_id(scan).into()),
-        ("severity", severity.into()),
+        ("scan_id", scan_id(scan.id).into()),
+        ("severity", severity(definition.threat_level).into()),
         ("target_id", target_id(target).into()),
     ];
     Some(("issue-add", fields))
@@ -343,7 +317,7 @@ fn pci(report: &PciReport, days: Option<i64>) -> Fields {
         fields.push(("approved_days_ago", PCI_DAYS.saturating_sub(days).into()));
         fields.push(("expires_in_days", days.into()));
     }
-    fields.push(("pci_report_id", (123_000 + report.number).into()));
+    fields.push(("pci_report_id", pci_report_id(report).into()));
     fields.push(("report_name", report.name.clone().into()));
     fields.sort_by_key(|(name, _)| *name);
     fields

@@ -30,6 +30,11 @@ pub(super) fn derived_id(kind: &str, key: &str) -> String {
     (0..12).map(|_| character()).collect()
 }
 
+/// The id of a role.
+pub(crate) fn role_id(name: &str) -> String {
+    derived_id("role", name)
+}
+
 /// What the owner of a target puts on its website, or in its DNS.
 pub(super) fn verification_token(target_id: ObjectId) -> String {
     let bytes = number("verification_token", &target_id.to_string()).to_be_bytes();

@@ -87,7 +87,9 @@ impl Dialect for Probely {
     fn show(&self, object: &Object, world: &World) -> Option<Value> {
         let Object::Scan(scan) = object else { return None };
         match (world.object(scan.target_id), world.object(scan.by)) {
-            (Some(Object::Target(target)), Some(Object::User(by))) => objects::scan(scan, target, by),
+            (Some(Object::Target(target)), Some(Object::User(by))) => {
+                objects::scan(scan, target, objects::Scene { world, by })
+            }
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::objects::{finding, scan, target, user};
+use super::objects::{Scene, finding, scan, target, user};
 use crate::vendors::Told;
 use crate::world::{Fact, What, World};
 
@@ -11,22 +11,22 @@ pub(super) fn tell(fact: &Fact, world: &World) -> Vec<Told> {
     event(fact, world).map(|(event_type, content)| Told { event_type, content }).into_iter().collect()
 }
 
-fn event(fact: &Fact, _world: &World) -> Option<(&'static str, Value)> {
-    let by = &fact.by;
+fn event(fact: &Fact, world: &World) -> Option<(&'static str, Value)> {
+    let scene = Scene { world, by: &fact.by };
     Some(match &fact.what {
-        What::UserAdded(added) => ("user_created", user(added, by)),
-        What::UserRemoved(removed) => ("user_deleted", user(removed, by)),
-        What::TargetAdded(about) => ("target_created", target(about, by)?),
-        What::TargetRemoved(about) => ("target_deleted", target(about, by)?),
-        What::TargetVerified(about) => ("target_verified", target(about, by)?),
-        What::VerificationFailed(about) => ("target_verification_failed", target(about, by)?),
-        What::ScanStarted(own, about) => ("scan_started", scan(own, &about.target, by)?),
-        What::ScanCompleted(own, about) => ("scan_completed", scan(own, &about.target, by)?),
-        What::ScanFailed(own, about) => ("scan_failed", scan(own, &about.target, by)?),
-        What::ScanCancelled(own, about) => ("scan_canceled", scan(own, &about.target, by)?),
-        What::WeaknessDetected(weakness, _, about) => ("finding_detected", finding(weakness, &about.target, by)?),
+        What::UserAdded(added) => ("user_created", user(added, scene)),
+        What::UserRemoved(removed) => ("user_deleted", user(removed, scene)),
+        What::TargetAdded(about) => ("target_created", target(about, scene)?),
+        What::TargetRemoved(about) => ("target_deleted", target(about, scene)?),
+        What::TargetVerified(about) => ("target_verified", target(about, scene)?),
+        What::VerificationFailed(about) => ("target_verification_failed", target(about, scene)?),
+        What::ScanStarted(own, about) => ("scan_started", scan(own, &about.target, scene)?),
+        What::ScanCompleted(own, about) => ("scan_completed", scan(own, &about.target, scene)?),
+        What::ScanFailed(own, about) => ("scan_failed", scan(own, &about.target, scene)?),
+        What::ScanCancelled(own, about) => ("scan_canceled", scan(own, &about.target, scene)?),
+        What::WeaknessDetected(weakness, _, about) => ("finding_detected", finding(weakness, &about.target, scene)?),
         What::WeaknessFixed(weakness, _, about) | What::WeaknessMarkedFixed(weakness, about) => {
-            ("finding_fixed", finding(weakness, &about.target, by)?)
+            ("finding_fixed", finding(weakness, &about.target, scene)?)
         }
         What::KeyAdded(_)
         | What::ScanQueued(..)
