@@ -9,6 +9,7 @@ mod daemon;
 mod dialects;
 mod dispatch;
 mod halo_api;
+mod hostedscan_api;
 mod publish;
 mod reading;
 mod scenarios;
