@@ -127,15 +127,14 @@ pub(super) fn flag(params: &Params, name: &str) -> Option<bool> {
 /// A parameter that is a time.
 pub(super) fn time(params: &Params, name: &str) -> Result<Option<DateTime<Utc>>, Failure> {
     let Some(text) = params.get(name) else { return Ok(None) };
-    // A plus that was not written as %2B has become a space.
-    let text = text.replace(' ', "+");
-    let parsed = DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc());
-    let parsed = parsed.or_else(|_| format!("{text}Z").parse());
-    let day = || format!("{text}T00:00:00Z").parse();
-    parsed
-        .or_else(|_| day())
-        .map(Some)
-        .map_err(|_: chrono::ParseError| Failure::field(name, "Enter a valid date/time."))
+    // A plus that was not written as %2B has become a space; and a space may stand for the T.
+    let written = [text.to_owned(), text.replace(' ', "+"), text.replacen(' ', "T", 1)];
+    let parse = |text: &String| {
+        let parsed = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+        parsed.or_else(|_| format!("{text}Z").parse()).or_else(|_| format!("{text}T00:00:00Z").parse()).ok()
+    };
+    let found = written.iter().find_map(parse);
+    found.map(Some).ok_or_else(|| Failure::field(name, "Enter a valid date/time."))
 }
 
 /// Whether a text has the caller's search in it.
