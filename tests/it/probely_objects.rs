@@ -113,7 +113,10 @@ fn is_scalar(value: &Value, kind: &str) -> bool {
 #[track_caller]
 fn hold_to(value: &Value, kind: &str, place: &str) {
     if let Some(kind) = kind.strip_suffix('?') {
-        return if value.is_null() { () } else { hold_to(value, kind, place) };
+        if !value.is_null() {
+            hold_to(value, kind, place);
+        }
+        return;
     }
     if let Some(kind) = kind.strip_prefix('[').and_then(|kind| kind.strip_suffix(']')) {
         let list = value.as_array().unwrap_or_else(|| panic!("{place} is no list: {value}"));
