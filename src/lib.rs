@@ -21,6 +21,7 @@ pub mod batch;
 pub mod handover;
 pub mod publish;
 pub mod scanner;
+pub mod sender;
 pub mod dispatch;
 pub mod http;
 pub mod telemetry;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use futures_util::FutureExt;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -17,14 +18,19 @@ pub use listeners::{Listeners, bind};
 
 use crate::account::ApiKey;
 use crate::clock::Clock;
-use crate::config::{Config, Seed, hide_password};
+use crate::config::{Config, Dispatch, Seed, hide_password};
 use crate::dispatch::{Dispatcher, Parts};
-use crate::handover::Handover;
+use crate::handover::{Handover, InHand};
 use crate::http::{Api, router};
 use crate::publish::Publisher;
 use crate::random::Chance;
 use crate::scanner::Scanner;
+use crate::sender::Sender;
 use crate::store::Store;
+
+fn handover(process_number: i64, settings: &Dispatch) -> (Handover, UnboundedReceiver<InHand>) {
+    Handover::new(process_number, settings.lease, settings.in_hand, settings.in_hand_per_subscriber)
+}
 
 /// scanhook with its database open, ready to serve.
 #[derive(Debug)]
@@ -61,12 +67,7 @@ impl App {
         let writers = TaskTracker::new();
         let finish = CancellationToken::new();
         let settings = config.dispatch.clone();
-        let (handover, handed_over) = Handover::new(
-            installation.process_number,
-            settings.lease,
-            settings.in_hand,
-            settings.in_hand_per_subscriber,
-        );
+        let (handover, handed_over) = handover(installation.process_number, &settings);
         let handover = Arc::new(handover);
         let publisher = Publisher::start(
             store.clone(),
@@ -85,7 +86,9 @@ impl App {
             config.scanner.clone(),
         ));
         scanner.sync_schedules().await.context("cannot set the schedules of the settings")?;
+        let sender = Arc::new(Sender::new(&settings)?);
         let parts = Parts {
+            sender: Arc::clone(&sender),
             store: store.clone(),
             handover: Arc::clone(&handover),
             handed_over,
@@ -94,7 +97,7 @@ impl App {
             settings,
             vendors: config.vendors.clone(),
         };
-        let dispatcher = Arc::new(Dispatcher::new(parts, &writers, finish.clone())?);
+        let dispatcher = Arc::new(Dispatcher::new(parts, &writers, finish.clone()));
         let api = Api {
             store: store.clone(),
             publisher,
@@ -104,6 +107,7 @@ impl App {
             chance,
             auth_mode: config.auth.mode,
             vendors: config.vendors.clone(),
+            sender,
             jitter: config.dispatch.jitter,
             cursor_key: installation.cursor_key,
             body_limit_bytes: config.server.body_limit_bytes,

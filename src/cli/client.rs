@@ -96,6 +96,12 @@ impl Client {
         self.send(request).await
     }
 
+    /// PATCH with a JSON text.
+    pub(super) async fn patch(&self, path: &str, body: String) -> anyhow::Result<Answer> {
+        let request = self.http_request(Method::PATCH, path)?.header("content-type", "application/json").body(body);
+        self.send(request).await
+    }
+
     /// DELETE a path.
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.send(self.http_request(Method::DELETE, path)?).await.map(drop)

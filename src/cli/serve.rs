@@ -23,6 +23,9 @@ pub(super) struct Args {
     /// sqlite:FILE or postgres://… [default: sqlite:scanhook.db].
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
+    /// Connect to another host in place of one, such as localhost=host.docker.internal; may be repeated.
+    #[arg(long, value_name = "FROM=TO")]
+    map_host: Vec<String>,
     /// Keep everything in memory; nothing is left behind.
     #[arg(long, conflicts_with = "database_url")]
     ephemeral: bool,
@@ -32,6 +35,10 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     let mut flags = Vec::new();
     flags.extend(args.listen.map(|listen| ("server.listen", listen, "--listen")));
     flags.extend(args.database_url.map(|url| ("database.url", url, "--database-url")));
+    if !args.map_host.is_empty() {
+        let pairs = serde_json::to_string(&args.map_host)?;
+        flags.push(("dispatch.map_hosts", pairs, "--map-host"));
+    }
     if args.ephemeral {
         flags.push(("database.url", "sqlite::memory:".to_owned(), "--ephemeral"));
     }

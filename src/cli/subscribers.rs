@@ -14,6 +14,9 @@ pub(super) enum Command {
     List(List),
     Show(Show),
     Remove(Remove),
+    Preflight(Preflight),
+    Enable(Enable),
+    Disable(Disable),
 }
 
 /// Register a URL that wants events.
@@ -64,6 +67,27 @@ pub(super) struct List {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  scanhook subscribers show 1C6sYRbTAvYTB1LMvsHH9S")]
 pub(super) struct Show {
+    id: String,
+}
+
+/// Look whether a subscriber's receiver can be reached: DNS, TCP, TLS, HTTP. It gets no webhook.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  scanhook subscribers preflight 1C6sYRbTAvYTB1LMvsHH9S")]
+pub(super) struct Preflight {
+    id: String,
+}
+
+/// Let a subscriber get webhooks again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  scanhook subscribers enable 1C6sYRbTAvYTB1LMvsHH9S")]
+pub(super) struct Enable {
+    id: String,
+}
+
+/// Let a subscriber get nothing. What it is owed waits.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  scanhook subscribers disable 1C6sYRbTAvYTB1LMvsHH9S")]
+pub(super) struct Disable {
     id: String,
 }
 
@@ -159,10 +183,42 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
             let subscriber = client.get(&format!("/api/v1/subscribers/{id}"), &[]).await?;
             if global.json { print_json(&subscriber) } else { print_fields(&subscriber, &FIELDS) }
         }
+        Command::Preflight(Preflight { id }) => {
+            let walked = client.post(&format!("/api/v1/subscribers/{id}/preflight"), String::new(), &[]).await?;
+            if global.json {
+                print_json(&walked)
+            } else {
+                print_preflight(&walked)
+            }
+            anyhow::ensure!(walked["ok"] == true, "the receiver cannot be reached");
+        }
+        Command::Enable(Enable { id }) => set_enabled(global, &client, &id, true).await?,
+        Command::Disable(Disable { id }) => set_enabled(global, &client, &id, false).await?,
         Command::Remove(Remove { id }) => {
             client.delete(&format!("/api/v1/subscribers/{id}")).await?;
             if global.json { print_json(&json!({"removed": id})) } else { say!("removed {id}") }
         }
     }
     Ok(())
+}
+
+async fn set_enabled(global: &Global, client: &Client, id: &str, enabled: bool) -> anyhow::Result<()> {
+    let changed = client.patch(&format!("/api/v1/subscribers/{id}"), json!({"enabled": enabled}).to_string()).await?;
+    let word = if enabled { "enabled" } else { "disabled" };
+    if global.json {
+        print_json(&changed)
+    } else {
+        say!("{word} {id}")
+    }
+    Ok(())
+}
+
+fn print_preflight(walked: &Value) {
+    for step in walked["steps"].as_array().into_iter().flatten() {
+        let mark = if step["ok"] == true { "ok" } else { "failed" };
+        say!("{:>4}  {mark}: {}", text(&step["step"]), text(&step["found"]));
+        if let Some(advice) = step["advice"].as_str() {
+            say!("      {advice}");
+        }
+    }
 }

@@ -109,6 +109,7 @@ pub struct Dispatch {
     pub retry_after_limit: Duration,
     pub blocked_networks: Vec<IpNet>,
     pub extra_ca_file: PathBuf,
+    pub map_hosts: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -256,7 +257,6 @@ impl Config {
             }
         };
         let Dispatch { concurrency, concurrency_per_subscriber, in_hand, in_hand_per_subscriber, .. } = self.dispatch;
-        let at_least_one = "must be at least 1";
         for (key, number) in [
             ("server.body_limit_bytes", self.server.body_limit_bytes),
             ("server.batch_body_limit_bytes", self.server.batch_body_limit_bytes),
@@ -266,9 +266,12 @@ impl Config {
             ("dispatch.in_hand", in_hand),
             ("dispatch.in_hand_per_subscriber", in_hand_per_subscriber),
         ] {
-            require(number >= 1, &format!("{key}: {at_least_one}"));
+            require(number >= 1, &format!("{key}: must be at least 1"));
         }
         require(self.database.connections <= 1_000, "database.connections: must be at most 1000");
+        let is_pair = |pair: &String| pair.split_once('=').is_some_and(|(from, to)| !from.is_empty() && !to.is_empty());
+        let form = "dispatch.map_hosts: each must be FROM=TO, such as localhost=host.docker.internal";
+        require(self.dispatch.map_hosts.iter().all(is_pair), form);
         require(in_hand <= 100_000, "dispatch.in_hand: must be at most 100000");
         for (key, duration) in [
             ("dispatch.lease", self.dispatch.lease),

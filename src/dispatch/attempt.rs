@@ -1,15 +1,16 @@
 //! One attempt: sign, send, decide. Whatever the receiver does is an outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rand::Rng;
 
-use super::sender::{NoAnswer, Outgoing, Sender};
 use crate::clock::Clock;
 use crate::config::{Dispatch, Vendors};
 use crate::delivery::{Attempt, Claimed, Next, Outcome, Reason, Response, ScheduleOf, next, parse_retry_after};
 use crate::random::Chance;
+use crate::sender::{NoAnswer, Outgoing, Sender};
 use crate::store::Record;
 use crate::subscriber::Subscriber;
 use crate::vendors::dialect;
@@ -17,7 +18,7 @@ use crate::vendors::dialect;
 /// Makes attempts.
 #[derive(Debug)]
 pub(super) struct Attempter {
-    pub(super) sender: Sender,
+    pub(super) sender: Arc<Sender>,
     pub(super) clock: Clock,
     pub(super) chance: Chance,
     pub(super) settings: Dispatch,

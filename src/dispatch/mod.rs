@@ -15,8 +15,6 @@ mod attempt;
 mod lanes;
 mod leases;
 mod recorder;
-mod sender;
-mod spelling;
 
 use crate::batch::{Batcher, Stopped};
 use crate::clock::Clock;
@@ -25,6 +23,7 @@ use crate::delivery::{Claimed, Next};
 use crate::handover::{Handover, InHand};
 use crate::id::SubscriberId;
 use crate::random::Chance;
+use crate::sender::Sender;
 use crate::store::{Error, Store};
 use crate::subscriber::Subscriber;
 
@@ -32,7 +31,6 @@ use attempt::Attempter;
 use lanes::Lanes;
 use leases::Leases;
 use recorder::Recorder;
-use sender::Sender;
 
 /// The most deliveries that one claim takes.
 const CLAIM_LIMIT: usize = 512;
@@ -83,6 +81,7 @@ pub struct Parts {
     pub store: Store,
     pub handover: Arc<Handover>,
     pub handed_over: mpsc::UnboundedReceiver<InHand>,
+    pub sender: Arc<Sender>,
     pub clock: Clock,
     pub chance: Chance,
     pub settings: Dispatch,
@@ -91,8 +90,7 @@ pub struct Parts {
 
 impl Dispatcher {
     /// Makes the dispatcher and starts the task that records attempts; `stop` ends that task.
-    pub fn new(parts: Parts, tracker: &TaskTracker, stop: CancellationToken) -> anyhow::Result<Self> {
-        let sender = Sender::new(&parts.settings)?;
+    pub fn new(parts: Parts, tracker: &TaskTracker, stop: CancellationToken) -> Self {
         let store = parts.store.clone();
         let subscribers = Batcher::start(tracker, stop.clone(), move |ids: Vec<SubscriberId>| {
             let store = store.clone();
@@ -100,13 +98,13 @@ impl Dispatcher {
         });
         let recorder = Recorder::start(parts.store.clone(), tracker, stop);
         let attempter = Attempter {
-            sender,
+            sender: parts.sender,
             clock: parts.clock.clone(),
             chance: parts.chance,
             settings: parts.settings.clone(),
             vendors: parts.vendors,
         };
-        Ok(Self {
+        Self {
             store: parts.store,
             handover: parts.handover,
             handed_over: Mutex::new(Some(parts.handed_over)),
@@ -117,7 +115,7 @@ impl Dispatcher {
             clock: parts.clock,
             settings: parts.settings,
             claims_at: AtomicI64::new(i64::MAX),
-        })
+        }
     }
 
     /// Runs until `stop`, then lets attempts that are under way end and gives the rest back.

@@ -24,6 +24,7 @@ mod event_types;
 mod events;
 mod extract;
 mod page;
+mod preflight;
 mod scans;
 mod scenarios;
 mod schedules;
@@ -45,6 +46,7 @@ use crate::handover::Handover;
 use crate::publish::Publisher;
 use crate::random::Chance;
 use crate::scanner::Scanner;
+use crate::sender::Sender;
 use crate::store::Store;
 
 /// What handlers work with.
@@ -58,6 +60,7 @@ pub struct Api {
     pub chance: Chance,
     pub auth_mode: AuthMode,
     pub vendors: Vendors,
+    pub sender: Arc<Sender>,
     /// The setting `dispatch.jitter`.
     pub jitter: f64,
     pub cursor_key: String,
@@ -75,6 +78,7 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(deliveries::router())
         .merge(why::router())
         .merge(subscribers::router())
+        .merge(preflight::router())
         .merge(targets::router())
         .merge(scans::router())
         .merge(schedules::router())
