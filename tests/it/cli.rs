@@ -210,6 +210,54 @@ async fn scans_are_run_by_hand_from_the_command_line() {
     daemon.wait().expect("it has ended");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_arrive_is_looked_into_from_the_command_line() {
+    let database = Database::sqlite();
+    let service = Service::start(&database).await;
+    let run = |arguments: &[&str]| scanhook(&[arguments, &["--url", &service.url]].concat());
+    let receiver = Receiver::answering([503]).await;
+    let (id, _) = service.subscribe(&receiver.url).await;
+    assert!(success(&run(&["subscribers", "preflight", &id])).contains("http  ok: HEAD was answered with 503"));
+    let event = service.publish("a.b").await;
+    success(&run(&["subscribers", "disable", &id]));
+    let delivery = text(&service.only_delivery(&event).await["id"]);
+    assert!(success(&run(&["why", &delivery])).contains("Its subscriber is disabled (by hand)"));
+    success(&run(&["subscribers", "enable", &id]));
+    service.dispatch().await;
+    assert!(success(&run(&["why", &delivery])).contains("Wait 1 of 9 of vendors.standard.retry_schedule is 5s"));
+    let explained = success(&run(&["schedule", "explain", "--subscriber", &id, "--outage", "1m"]));
+    assert!(explained.contains("costs 2 failed attempts; attempt 3 of 10"), "{explained}");
+    assert_fails(&run(&["why", "nothing"]), 1, "names nothing");
+    assert_fails(&run(&["schedule", "explain"]), 2, "--vendor");
+    let (gone, _) = service.subscribe("http://nowhere.invalid/").await;
+    let walked = run(&["subscribers", "preflight", &gone]);
+    assert!(String::from_utf8_lossy(&walked.stdout).contains("dns  failed: cannot resolve nowhere.invalid"));
+    assert_fails(&walked, 1, "the receiver cannot be reached");
+}
+
+#[test]
+fn addresses_and_hosts_that_cannot_be_used_are_refused_by_the_setting_s_name() {
+    let map = ["serve", "--ephemeral", "--map-host", "localhost"];
+    assert_fails(&scanhook(&map), 1, "dispatch.map_hosts: each must be FROM=TO");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("scanhook.toml");
+    let path = file.display().to_string();
+    for (settings, problem) in [
+        ("[vendors.halo]\nlisten = \"here\"", "vendors.halo.listen: must be \"\" or an address and a port"),
+        ("[vendors.halo]\nlisten = \"0.0.0.0:1\"", "vendors.halo.listen 0.0.0.0:1 can be reached from elsewhere"),
+        (
+            "[vendors.halo]\nlisten = \"127.0.0.1:1\"\ntls_cert_file = \"a\"",
+            "tls_cert_file and tls_key_file: give both",
+        ),
+        ("[vendors.halo]\ntls_cert_file = \"a\"\ntls_key_file = \"b\"", "vendors.halo.tls_cert_file: needs"),
+        ("[vendors.halo]\nhttps_only = true", "vendors.halo.https_only"),
+        ("[vendors.standard]\nlisten = \"127.0.0.1:1\"", "vendors.standard.listen"),
+    ] {
+        std::fs::write(&file, settings).expect("written");
+        assert_fails(&scanhook(&["serve", "--ephemeral", "--config", &path]), 1, problem);
+    }
+}
+
 #[test]
 fn the_settings_in_force_are_printed_with_their_sources() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scanhook"));
