@@ -85,8 +85,6 @@ words!(
         BlockedAddress = "blocked_address",
         /// What came back is not HTTP.
         Protocol = "protocol",
-        /// The response broke off in its body.
-        Body = "body",
     }
 );
 

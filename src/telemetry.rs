@@ -12,6 +12,11 @@ use crate::config::{Log, LogFormat};
 pub fn start(settings: &Log) {
     // The level was checked with the settings.
     let filter = EnvFilter::try_new(&settings.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // What goes wrong in a handshake is a client's affair, and no person here must act.
+    let filter = match "tls_listener=off".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A log that cannot be written must not stop deliveries: reporting that would panic.
     let lines = lines.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false);

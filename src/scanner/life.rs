@@ -25,7 +25,7 @@ const PROGRESS: [u32; 3] = [25, 50, 75];
 /// When a scan fails whose target does not answer.
 const UNREACHABLE_AT: u32 = 10;
 /// The most scans that a weakness remembers.
-const MOST_SCANS: usize = 20;
+const MOST_SCANS: usize = 100;
 /// The most weaknesses that are found or closed in one change of the world. What is left follows at
 /// once: one change must not hold up everybody else's.
 const MOST_AT_ONCE: usize = 500;
@@ -78,7 +78,6 @@ pub fn start(world: &mut World, rules: Rules<'_>, new: NewScan, at: DateTime<Utc
     if new.duration.is_some_and(|duration| duration > LONGEST_SCAN) {
         return Err(Refusal::field("/duration", "is longer than 7 days"));
     }
-    let is_shared = !others.is_empty();
     let owner = world.owner(at);
     let (number, id) = world.next_id(Kind::Scan, at);
     let (from, to) = new.scanner.minutes();
@@ -106,11 +105,7 @@ pub fn start(world: &mut World, rules: Rules<'_>, new: NewScan, at: DateTime<Utc
         new: Vec::new(),
         again: Vec::new(),
         closed: Vec::new(),
-        vendors: match is_shared {
-            // No other vendor has such scans.
-            true => vec![Vendor::Hostedscan],
-            false => new.vendors.unwrap_or_else(|| rules.settings.vendors.clone()),
-        },
+        vendors: new.vendors.unwrap_or_else(|| rules.settings.vendors.clone()),
         is_named: new.is_named,
         by: owner.id,
         created_at: at,
@@ -120,9 +115,11 @@ pub fn start(world: &mut World, rules: Rules<'_>, new: NewScan, at: DateTime<Utc
         ended_at: None,
         settings: new.settings,
     });
-    let about = world.about(&target);
     world.put(Arc::clone(&scan));
-    world.tell(at, &owner, What::ScanQueued(Arc::clone(&scan), about));
+    for target in looked_at(world, &scan, Some(target)) {
+        let about = world.about(&target);
+        world.tell(at, &owner, What::ScanQueued(Arc::clone(&scan), about));
+    }
     world.set_timer(id, Kind::Scan, Some(due(&scan, STARTS_AT)));
     Ok(scan)
 }
@@ -260,7 +257,8 @@ fn note_end(world: &mut World, scan: &Scan, target: Option<Arc<Target>>) {
     let (new, again, closed) = (Vec::new(), Vec::new(), Vec::new());
     let last_scan = Box::new(Scan { new, again, closed, ..scan.clone() });
     for target in looked_at(world, scan, target.filter(|target| target.deleted_at.is_none())) {
-        world.put(Target { last_scan: Some(last_scan.clone()), ..Target::clone(&target) });
+        let last_scan = Box::new(Scan { counts: world.counts_of(scan, target.id), ..(*last_scan).clone() });
+        world.put(Target { last_scan: Some(last_scan), ..Target::clone(&target) });
     }
 }
 
@@ -272,9 +270,10 @@ fn put_and_tell(world: &mut World, scan: Scan, at: DateTime<Utc>, what: fn(Arc<S
     let (_, target) = parties(world, &scan, at);
     let scan = Arc::new(scan);
     world.put(Arc::clone(&scan));
-    if let Some(target) = target {
+    // Of a scan of several targets, what happens is told for each.
+    for target in looked_at(world, &scan, target) {
         let about = world.about(&target);
-        world.tell(at, &by, what(scan, about));
+        world.tell(at, &by, what(Arc::clone(&scan), about));
     }
 }
 
@@ -296,6 +295,7 @@ fn find(world: &mut World, scan: &mut Scan, percent: u32, at: DateTime<Utc>) -> 
         let before = weakness.state;
         let mut weakness = Weakness::clone(&weakness);
         weakness.state = WeaknessState::Open;
+        weakness.found_number.get_or_insert_with(|| world.next_found_number(weakness.target_id));
         weakness.first_detected_at.get_or_insert(at);
         weakness.last_detected_at = Some(at);
         weakness.changed_at = at;

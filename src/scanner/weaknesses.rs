@@ -91,6 +91,7 @@ fn put_weakness(world: &mut World, target: &Target, definition: &Definition, ins
     world.put(Weakness {
         id,
         number,
+        found_number: None,
         target_id: target.id,
         definition: definition.key.clone(),
         instance,

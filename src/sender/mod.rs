@@ -19,6 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Notify;
+use tracing::debug;
 use url::Url;
 
 mod preflight;
@@ -115,7 +116,11 @@ impl Sender {
         };
         let headers = kept_headers(&parts.headers);
         let answer = answer.insert(Response { status: parts.status.as_u16(), headers, body: Vec::new() });
-        read_body(body, &mut answer.body).await.map_err(|error| Box::new(BrokenBody(error)) as BoxError)
+        // The status is the answer: vendors ignore the body, and some servers end it by hanging up.
+        if let Err(error) = read_body(body, &mut answer.body).await {
+            debug!("the answer's body broke off: {error}");
+        }
+        Ok(())
     }
 
     async fn request(&self, outgoing: Outgoing) -> Result<Request<Full<Bytes>>, BoxError> {
@@ -218,10 +223,6 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
 #[error("there were more than {MOST_INTERIM} interim answers (1xx) and no final one")]
 struct TooManyInterim;
 
-#[derive(Debug, thiserror::Error)]
-#[error("the answer broke off in its body")]
-struct BrokenBody(#[source] hyper::Error);
-
 /// Walks an error and its causes. An `io::Error` hides its own inside.
 fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     fn cause<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
@@ -241,8 +242,6 @@ fn classify(error: &(dyn StdError + 'static)) -> AttemptError {
         AttemptError::Dns
     } else if any(|cause| cause.is::<rustls::Error>()) {
         AttemptError::Tls
-    } else if any(|cause| cause.is::<BrokenBody>()) {
-        AttemptError::Body
     } else if any(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect())) {
         AttemptError::Connect
     } else {

@@ -1,4 +1,5 @@
-//! What only one vendor knows of: settings of objects, and items of its own.
+//! What only one vendor knows of: settings of objects, items of its own, and the further targets of
+//! HostedScan's scans.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::nouns::TargetKind;
 use crate::event::Vendor;
 use crate::id::ObjectId;
 
@@ -30,4 +32,14 @@ pub struct Item {
     pub created_at: DateTime<Utc>,
     pub changed_at: DateTime<Utc>,
     pub deleted_at: Option<DateTime<Utc>>,
+}
+
+/// A further target of a scan, as it was when the scan was queued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherTarget {
+    pub id: ObjectId,
+    pub kind: TargetKind,
+    pub address: String,
+    /// The scan passes it over.
+    pub is_unreachable: bool,
 }

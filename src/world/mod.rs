@@ -24,10 +24,10 @@ pub mod ticks;
 
 pub use definitions::{Definition, Level, Place, Scanner, definition, definitions};
 pub use fact::{About, Counts, Emitted, Fact, What};
-pub use item::{Item, Settings};
+pub use item::{Item, OtherTarget, Settings};
 pub use nouns::{
-    Late, Missed, OtherTarget, Outcome, PciReport, PciState, Plan, Project, Run, RunState, Scan, ScanState, Schedule,
-    Target, TargetKind, User, Weakness, WeaknessState,
+    Late, Missed, Outcome, PciReport, PciState, Plan, Project, Run, RunState, Scan, ScanState, Schedule, Target,
+    TargetKind, User, Weakness, WeaknessState,
 };
 pub use objects::{Kind, Object};
 pub use observe::{Observation, observe};
@@ -70,6 +70,8 @@ pub struct World {
     timers: BTreeMap<ObjectId, Timer>,
     /// The weaknesses of each target, by number.
     weaknesses: BTreeMap<ObjectId, BTreeMap<u64, ObjectId>>,
+    /// Those that scans have found, by the order in which they did.
+    found: BTreeMap<ObjectId, BTreeMap<u64, ObjectId>>,
     /// The items, which are few beside the weaknesses and are looked for often.
     items: BTreeSet<ObjectId>,
     changed: BTreeSet<ObjectId>,
@@ -121,6 +123,7 @@ impl World {
         self.objects.retain(|_, object| !object.is_finished());
         let objects = &self.objects;
         self.weaknesses.retain(|target_id, _| objects.contains_key(target_id));
+        self.found.retain(|target_id, _| objects.contains_key(target_id));
         self.items.retain(|id| objects.contains_key(id));
     }
 
@@ -147,6 +150,9 @@ impl World {
     fn insert(&mut self, object: Object) {
         if let Object::Weakness(weakness) = &object {
             self.weaknesses.entry(weakness.target_id).or_default().insert(weakness.number, weakness.id);
+            if let Some(number) = weakness.found_number {
+                self.found.entry(weakness.target_id).or_default().insert(number, weakness.id);
+            }
         }
         if let Object::Item(item) = &object {
             self.items.insert(item.id);
@@ -236,9 +242,15 @@ impl World {
         })
     }
 
-    /// A weakness of a target by its number.
-    pub fn weakness(&self, target_id: ObjectId, number: u64) -> Option<&Arc<Weakness>> {
-        match self.objects.get(self.weaknesses.get(&target_id)?.get(&number)?) {
+    /// The number of the next weakness of a target that a scan finds.
+    pub fn next_found_number(&self, target_id: ObjectId) -> u64 {
+        let last = self.found.get(&target_id).and_then(|own| own.keys().next_back());
+        last.copied().unwrap_or_default() + 1
+    }
+
+    /// A weakness of a target that a scan has found, by the number it got then.
+    pub fn found_weakness(&self, target_id: ObjectId, number: u64) -> Option<&Arc<Weakness>> {
+        match self.objects.get(self.found.get(&target_id)?.get(&number)?) {
             Some(Object::Weakness(weakness)) => Some(weakness),
             _ => None,
         }
@@ -268,6 +280,16 @@ impl World {
     pub fn next_weakness_number(&self, target_id: ObjectId) -> u64 {
         let last = self.weaknesses.get(&target_id).and_then(|own| own.keys().next_back());
         last.copied().unwrap_or_default() + 1
+    }
+
+    /// How much a scan has found on one of its targets.
+    pub fn counts_of(&self, scan: &Scan, target_id: ObjectId) -> Counts {
+        if scan.others.is_empty() {
+            return scan.counts;
+        }
+        let found: BTreeSet<ObjectId> = scan.new.iter().chain(&scan.again).copied().collect();
+        let own = self.weaknesses(target_id).filter(|weakness| found.contains(&weakness.id));
+        Counts::of(own.map(|weakness| weakness.definition().threat_level))
     }
 
     /// A target as facts tell of it: with the counts of what is open on it.

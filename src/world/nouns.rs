@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::definitions::{Definition, Scanner, definition};
 use super::fact::Counts;
-use super::item::Settings;
+use super::item::{OtherTarget, Settings};
 use super::surface::Surface;
 use super::ticks::Recurrence;
 use crate::event::Vendor;
@@ -100,6 +101,17 @@ impl TargetKind {
             Self::Host | Self::Network | Self::Domain => address.to_owned(),
         }
     }
+
+    /// The IP address that a target of this kind leads to, or its network: one of those kept for
+    /// documentation, unless its address says it.
+    pub fn leads_to(self, id: ObjectId, address: &str) -> String {
+        let host = self.host(address);
+        if self == Self::Network || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() {
+            return host;
+        }
+        let digest = Sha256::digest(id.to_string());
+        format!("192.0.2.{}", 1 + digest.first().copied().unwrap_or_default() % 254)
+    }
 }
 
 impl Target {
@@ -127,6 +139,9 @@ pub struct Weakness {
     pub id: ObjectId,
     /// From 1, within its target.
     pub number: u64,
+    /// From 1 within its target, in the order that scans found them; none before that.
+    #[serde(default)]
+    pub found_number: Option<u64>,
     pub target_id: ObjectId,
     /// The key of its [`Definition`].
     pub definition: String,
@@ -257,14 +272,11 @@ pub struct Scan {
     pub settings: Settings,
 }
 
-/// A further target of a scan, as it was when the scan was queued.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OtherTarget {
-    pub id: ObjectId,
-    pub kind: TargetKind,
-    pub address: String,
-    /// The scan passes it over.
-    pub is_unreachable: bool,
+impl Scan {
+    /// Whether a target is among those that it looks at.
+    pub fn is_of(&self, target_id: ObjectId) -> bool {
+        self.target_id == target_id || self.others.iter().any(|other| other.id == target_id)
+    }
 }
 
 /// What is done about ticks that were missed while no process ran.

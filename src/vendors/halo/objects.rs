@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Timelike, Utc};
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -71,12 +72,15 @@ pub(crate) fn target_reference(target: &Target) -> Value {
     json!({"target_name": target_name(target), "target_id": target_id(target), "target": target.host()})
 }
 
-/// A target alone. The names are documented. Assumed: the address and the country, which a world
-/// does not have, are made up from the host; every target is scanned daily, in the hour it was added;
+/// A target alone. The names are documented. Assumed: the country, which a world does not
+/// have, is made up; every target is scanned daily, in the hour it was added;
 /// `scan_id` is empty before the first scan has ended.
 pub(crate) fn target(target: &Target, current: Option<&Scan>, recent: &[Arc<Scan>]) -> Value {
     let host = target.host();
-    let ip = host.parse::<std::net::IpAddr>().map_or_else(|_| address_of(&host), |ip| ip.to_string());
+    let leads_to = target.kind.leads_to(target.id, &target.address);
+    // Of a network, its first address.
+    let ip = leads_to.parse::<IpNet>().ok().and_then(|network| network.hosts().next());
+    let ip = ip.map_or(leads_to, |ip| ip.to_string());
     json!({
         "recent_scan_ids": recent.iter().map(|scan| scan_id(scan.id)).collect::<Vec<_>>(),
         "target_name": target_name(target),
@@ -89,13 +93,6 @@ pub(crate) fn target(target: &Target, current: Option<&Scan>, recent: &[Arc<Scan
         "scan_frequency": 1,
         "scan_hour": target.created_at.hour(),
     })
-}
-
-/// An address for documentation, the same for the same name.
-fn address_of(host: &str) -> String {
-    let digest = Sha256::digest(format!("halo/ip/{host}"));
-    let last = digest.iter().next().copied().unwrap_or_default();
-    format!("203.0.113.{}", last.clamp(1, 254))
 }
 
 /// A scan's id: twelve digits of time, twenty letters and digits. (Inferred.)
@@ -314,11 +311,5 @@ mod tests {
         let id = scan_id(ObjectId::generate(at, 0, &mut Chance::from_seed(1).stream("id", "")));
         assert!(id.starts_with("202601010315") && id.len() == 32, "{id}");
         assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
-    }
-
-    #[test]
-    fn a_name_always_has_the_same_address_and_one_for_documentation() {
-        assert_eq!(address_of("shop.example.test"), address_of("shop.example.test"));
-        assert!(address_of("shop.example.test").starts_with("203.0.113."));
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::id::ObjectId;
-use crate::world::{Definition, Level, OtherTarget, Scan, ScanState, Target, TargetKind, Weakness, WeaknessState};
+use crate::world::{Definition, Level, OtherTarget, Scan, ScanState, Target, Weakness, WeaknessState};
 
 /// The content types of a finished scan's results.
 pub(crate) const RESULTS: [&str; 4] = ["text/html", "application/pdf", "application/xml", "application/json"];
@@ -59,17 +59,19 @@ pub(crate) fn scan(scan: &Scan, target: &Target) -> Value {
     };
     let of_target = |id, field: &str, value: &str| json!({"target_id": vendor_id("target", id), field: value});
     let mut requested = vec![of_target(target.id, "target", &target.address)];
-    let mut resolved = vec![of_target(target.id, "resolved_target", &resolve(target.id, target.kind, &target.address))];
+    let mut resolved = vec![of_target(target.id, "resolved_target", &target.kind.leads_to(target.id, &target.address))];
     let mut skipped = Vec::new();
     for OtherTarget { id, kind, address, is_unreachable } in &scan.others {
         requested.push(of_target(*id, "target", address));
         if *is_unreachable {
             skipped.push(of_target(*id, "skipped_reason", "Host unreachable"));
         } else {
-            resolved.push(of_target(*id, "resolved_target", &resolve(*id, *kind, address)));
+            resolved.push(of_target(*id, "resolved_target", &kind.leads_to(*id, address)));
         }
     }
     if scan.state == ScanState::Failed {
+        // It is one or the other.
+        resolved.remove(0);
         skipped.insert(0, of_target(target.id, "skipped_reason", &scan.plan.reason));
     }
     if scan.started_at.is_none() {
@@ -96,16 +98,6 @@ pub(crate) fn target(target: &Target) -> Value {
     json!({
         "id": vendor_id("target", target.id), "target": target.address, "label": target.label, "tags": target.tags,
     })
-}
-
-/// The address that a target's name leads to: one of those kept for documentation.
-fn resolve(id: ObjectId, kind: TargetKind, address: &str) -> String {
-    let host = kind.host(address);
-    if kind == TargetKind::Network || host.parse::<std::net::IpAddr>().is_ok() {
-        return host;
-    }
-    let digest = Sha256::digest(id.to_string());
-    format!("192.0.2.{}", 1 + digest[0] % 254)
 }
 
 /// A weakness as HostedScan shows it.

@@ -66,6 +66,7 @@ impl Story {
         let weakness = Weakness {
             id,
             number,
+            found_number: Some(number),
             target_id: self.target.id,
             definition: definition.key.clone(),
             instance,

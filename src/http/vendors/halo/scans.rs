@@ -24,7 +24,9 @@ pub(super) struct History(Vec<Arc<Scan>>);
 impl History {
     /// Those of a target.
     pub(super) async fn read(api: &Api, account_id: AccountId, target_id: ObjectId) -> Result<Self, Failure> {
-        Ok(Self::of(all_objects(api, account_id, Kind::Scan, Some(target_id)).await?))
+        let mut all: Vec<Arc<Scan>> = all_objects(api, account_id, Kind::Scan, None).await?;
+        all.retain(|scan| scan.is_of(target_id));
+        Ok(Self::of(all))
     }
 
     fn of(scans: Vec<Arc<Scan>>) -> Self {
@@ -74,7 +76,10 @@ pub(super) async fn list(State(api): State<Api>, Caller(account_id): Caller, par
     let world = world(&api, account_id).await?;
     let mut by_target: BTreeMap<ObjectId, Vec<Arc<Scan>>> = BTreeMap::new();
     for scan in all_objects::<Scan>(&api, account_id, Kind::Scan, None).await? {
-        by_target.entry(scan.target_id).or_default().push(scan);
+        let targets = std::iter::once(scan.target_id).chain(scan.others.iter().map(|other| other.id));
+        for id in targets.collect::<Vec<_>>() {
+            by_target.entry(id).or_default().push(Arc::clone(&scan));
+        }
     }
     let mut rows: Vec<(String, Arc<Scan>, &Arc<Target>)> = Vec::new();
     for (id, scans) in by_target {

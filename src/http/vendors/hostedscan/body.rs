@@ -71,11 +71,12 @@ pub(super) fn wrong(name: &str, reason: &str) -> Failure {
 
 /// Reads a boolean of the query.
 pub(super) fn query_boolean(name: &str, value: Option<&str>) -> Result<Option<bool>, Failure> {
-    match value {
-        None => Ok(None),
-        Some("true" | "1") => Ok(Some(true)),
-        Some("false" | "0") => Ok(Some(false)),
-        Some(other) => Err(wrong(name, &format!("{} is neither true nor false", quote(other)))),
+    let Some(text) = value else { return Ok(None) };
+    // Python's clients write True.
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Ok(Some(true)),
+        "false" | "0" => Ok(Some(false)),
+        _ => Err(wrong(name, &format!("{} is neither true nor false", quote(text)))),
     }
 }
 

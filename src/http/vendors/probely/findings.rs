@@ -59,7 +59,7 @@ fn one(view: &View, target: Option<&str>, id: &str) -> Result<Found, Failure> {
 
 /// The finding of a target that has this number; none if no scan has found it.
 fn numbered(view: &View, target: &Arc<Target>, number: u64) -> Option<Found> {
-    let weakness = view.world.weakness(target.id, number).filter(|one| one.state != WeaknessState::Latent);
+    let weakness = view.world.found_weakness(target.id, number);
     weakness.map(|weakness| (Arc::clone(weakness), Arc::clone(target)))
 }
 
@@ -90,7 +90,7 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
             "last_found" => weakness.last_detected_at.into(),
             "created_at" => weakness.first_detected_at.into(),
             "changed" => weakness.changed_at.into(),
-            "id" => Key::Number(weakness.number.cast_signed()),
+            "id" => Key::Number(objects::id_of(weakness).cast_signed()),
             "severity" => Key::Number(objects::severity(weakness.definition().threat_level).into()),
             "state" => Key::Text(objects::state(weakness).to_owned()),
             _ => return None,
@@ -150,7 +150,7 @@ impl<'p> Wanted<'p> {
 
     /// Whether it is among the ids that are wanted: `TARGET-NUMBER`, or numbers.
     fn is_named(&self, weakness: &Weakness, target_id: &str) -> bool {
-        let number = weakness.number.to_string();
+        let number = objects::id_of(weakness).to_string();
         let is_meant = |id: &&str| match id.rsplit_once('-') {
             Some((target, own)) => target == target_id && own == number,
             None => *id == number,
@@ -290,7 +290,7 @@ fn bulk_found(view: &View, of: Option<&str>, fields: &Map<String, Value>) -> Res
 
 /// The findings that a bulk call was about, as the official client expects them.
 fn named(found: &[Found]) -> Response {
-    let id = |(weakness, target): &Found| json!({"target_id": vendor_id("target", target.id), "finding_id": weakness.number.to_string()});
+    let id = |(weakness, target): &Found| json!({"target_id": vendor_id("target", target.id), "finding_id": objects::id_of(weakness).to_string()});
     Json(json!({"ids": found.iter().map(id).collect::<Vec<_>>()})).into_response()
 }
 

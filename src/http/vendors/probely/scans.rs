@@ -33,8 +33,13 @@ const RULES: [(&str, Rule); 7] = [
 
 /// A scan as Probely shows it; none if its target is gone.
 pub(super) fn shown(scan: &Scan, view: &View) -> Option<Value> {
+    shown_for(scan, scan.target_id, view)
+}
+
+/// A scan as one of its targets has it.
+fn shown_for(scan: &Scan, target_id: ObjectId, view: &View) -> Option<Value> {
     let by = user_of(&view.world, scan.by).unwrap_or(&view.by);
-    objects::scan(scan, view.target_of(scan.target_id)?, Scene { world: &view.world, by })
+    objects::scan(scan, view.target_of(target_id)?, Scene { world: &view.world, by })
 }
 
 /// The scanner that a scan of this profile stands for. (A choice: Probely has one of its own.)
@@ -77,7 +82,7 @@ async fn scan(call: &Call, target: Option<&str>, id: &str, view: &View) -> Resul
     let found: Option<Arc<Scan>> = named(&call.api, call.account_id, Kind::Scan, is_meant).await?;
     let scan = found.filter(|scan| view.target_of(scan.target_id).is_some()).ok_or_else(Failure::not_found)?;
     match target {
-        Some(target) if view.target(target)?.id != scan.target_id => Err(Failure::not_found()),
+        Some(target) if !scan.is_of(view.target(target)?.id) => Err(Failure::not_found()),
         _ => Ok(scan),
     }
 }
@@ -85,7 +90,10 @@ async fn scan(call: &Call, target: Option<&str>, id: &str, view: &View) -> Resul
 async fn show_one(call: Call, target: Option<String>, id: String) -> Result<Response, Failure> {
     let view = call.view().await?;
     let scan = scan(&call, target.as_deref(), &id, &view).await?;
-    shown(&scan, &view).map(|scan| Json(scan).into_response()).ok_or_else(Failure::not_found)
+    let target_id = target.map(|target| view.target(&target).map(|target| target.id)).transpose()?;
+    shown_for(&scan, target_id.unwrap_or(scan.target_id), &view)
+        .map(|scan| Json(scan).into_response())
+        .ok_or_else(Failure::not_found)
 }
 
 pub(super) async fn show(call: Call, At(id): At<String>) -> Result<Response, Failure> {
@@ -108,8 +116,10 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
     let page = Page::read(params)?;
     let view = call.view().await?;
     let target_id = target.map(|target| view.target(target).map(|target| target.id)).transpose()?;
-    let mut all: Vec<Arc<Scan>> = all_objects(&call.api, call.account_id, Kind::Scan, target_id).await?;
-    all.retain(|scan| view.target_of(scan.target_id).is_some());
+    let mut all: Vec<Arc<Scan>> = all_objects(&call.api, call.account_id, Kind::Scan, None).await?;
+    all.retain(|scan| {
+        view.target_of(scan.target_id).is_some() && target_id.is_none_or(|target_id| scan.is_of(target_id))
+    });
     check_ids(params, |id| all.iter().any(|scan| vendor_id("scan", scan.id) == id))?;
     let (within, labels) = (Within::read(params)?, LabelFilter::read(params, "label", &view.world));
     all.retain(|scan| is_wanted(scan, params, &labels, &view) && within.holds(scan));
@@ -123,7 +133,7 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
             _ => return None,
         })
     });
-    page.of(all, |scan| shown(scan, &view))
+    page.of(all, |scan| shown_for(scan, target_id.unwrap_or(scan.target_id), &view))
 }
 
 fn is_wanted(scan: &Scan, params: &Params, labels: &LabelFilter<'_>, view: &View) -> bool {
@@ -176,6 +186,16 @@ fn action(name: &str) -> Result<Act, Failure> {
     }
 }
 
+/// Why a scan cannot be paused, resumed or cancelled, in Probely's words and without our ids.
+fn in_own_words(failure: Failure, action: &str, scan: &Scan) -> Failure {
+    match failure {
+        Failure::Action(_) => {
+            Failure::Action(format!("Cannot {action} a scan that is {}.", objects::status(scan.state)))
+        }
+        other => other,
+    }
+}
+
 fn check_running(scan: &Scan) -> Result<(), Failure> {
     match scan.state.has_ended() {
         true => Err(Failure::Action(format!("The scan has ended: it is {}.", objects::status(scan.state)))),
@@ -191,7 +211,8 @@ pub(super) async fn act(
     let act = action(&name)?;
     let found = scan(&call, Some(&target), &id, &call.view().await?).await?;
     check_running(&found)?;
-    let changed = call.change(|world, rules| act(world, rules, found.id)).await?;
+    let changed = call.change(|world, rules| act(world, rules, found.id)).await;
+    let changed = changed.map_err(|failure| in_own_words(failure, &name, &found))?;
     let view = call.view().await?;
     shown(&changed, &view).map(|scan| Json(scan).into_response()).ok_or_else(Failure::not_found)
 }

@@ -30,7 +30,7 @@ pub(crate) fn finding(weakness: &Weakness, target: &Target, scene: Scene<'_>) ->
     let assignee = own.and_then(|own| serde_json::from_value(own.get("assignee")?.clone()).ok());
     let text = |name| own_text(&weakness.settings, name);
     Some(json!({
-        "id": weakness.number,
+        "id": id_of(weakness),
         "target": simple_scope(target, scene)?,
         "scans": weakness.scans.iter().map(|id| vendor_id("scan", *id)).collect::<Vec<_>>(),
         "labels": labels_of("finding", &weakness.settings, scene),
@@ -53,6 +53,12 @@ pub(crate) fn finding(weakness: &Weakness, target: &Target, scene: Scene<'_>) ->
         "changed_by": changed_by,
         "comment": text("comment").unwrap_or_default(),
     }))
+}
+
+/// A finding's number: its own among those of its target, from 1, in the order they were found.
+/// (Documented.)
+pub(crate) fn id_of(weakness: &Weakness) -> u64 {
+    weakness.found_number.unwrap_or(weakness.number)
 }
 
 /// What is to be done about a finding: a user may have said so. (Documented: the four words.)

@@ -18,7 +18,7 @@ mod target;
 mod things;
 mod user;
 
-pub(crate) use finding::{finding, is_new, is_retesting, severity, state};
+pub(crate) use finding::{finding, id_of, is_new, is_retesting, severity, state};
 pub(crate) use scan::{scan, status};
 pub(crate) use target::{label_id, simple_scope, target, url_of};
 use things::labels_of;

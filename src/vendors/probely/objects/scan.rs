@@ -20,7 +20,7 @@ pub(crate) fn scan(scan: &Scan, target: &Target, scene: Scene<'_>) -> Option<Val
     let options = json!({
         "site": site_options(target, scene)?, "has_assets": scope["has_assets"], "scanning_agent": null,
     });
-    let mut shown = running_scan(scan, target);
+    let mut shown = running_scan(scan, target, scene);
     let more = json!({
         "target": scope,
         "unlimited": true,
@@ -40,8 +40,8 @@ pub(crate) fn scan(scan: &Scan, target: &Target, scene: Scene<'_>) -> Option<Val
 }
 
 /// A scan as the target that it was of shows it.
-pub(super) fn short_scan(scan: &Scan) -> Value {
-    let Counts { low, medium, high, critical } = scan.counts;
+pub(super) fn short_scan(scan: &Scan, counts: Counts) -> Value {
+    let Counts { low, medium, high, critical } = counts;
     json!({
         "id": vendor_id("scan", scan.id), "status": status(scan.state),
         "started": scan.started_at.map(format_time), "completed": scan.ended_at.map(format_time),
@@ -52,12 +52,12 @@ pub(super) fn short_scan(scan: &Scan) -> Value {
 }
 
 /// A scan as the target that it is of shows it while it runs.
-pub(super) fn running_scan(scan: &Scan, target: &Target) -> Value {
+pub(super) fn running_scan(scan: &Scan, target: &Target, scene: Scene<'_>) -> Value {
     // A scan that has begun sees the website as it is now, not as an earlier scan saw it.
     let stack = scan.started_at.map(|_| stack(&target.surface.technologies)).unwrap_or_default();
     let (crawler_state, crawler_status) = part(scan, 0..CRAWLED, PAGES);
     let (scanner_state, scanner_status) = part(scan, CRAWLED..100, CHECKS);
-    let mut shown = short_scan(scan);
+    let mut shown = short_scan(scan, scene.world.counts_of(scan, target.id));
     let more = json!({
         "crawler": {
             "state": crawler_state, "status": crawler_status, "warning": [], "error": errors(scan, target),

@@ -30,15 +30,15 @@ pub(crate) fn target(about: &About, scene: Scene<'_>) -> Option<Value> {
     let About { target, counts } = about;
     // Without a scan, nothing is known of it, not even that it has no weakness.
     let counts = (target.seen.is_some() || counts.total() > 0).then_some(counts);
-    let running = scene.world.running_scans().find(|scan| scan.target_id == target.id);
-    let running = running.map(|scan| running_scan(scan, target));
+    let running = scene.world.running_scans().find(|scan| scan.is_of(target.id));
+    let running = running.map(|scan| running_scan(scan, target, scene));
     let mut shown = json!({
         "id": vendor_id("target", target.id), "name": "",
         "site": null,
         "lows": counts.map(|counts| counts.low), "mediums": counts.map(|counts| counts.medium),
         "highs": counts.map(|counts| counts.high), "criticals": counts.map(|counts| counts.critical),
         "risk": counts.map(|counts| counts.worst().map_or(0, severity)),
-        "last_scan": target.last_scan.as_ref().map(|scan| short_scan(scan)),
+        "last_scan": target.last_scan.as_ref().map(|scan| short_scan(scan, scan.counts)),
         "running_scan": running, "next_scan": next_scan_of(target, scene),
         "assets": [],
         "scan_profile": PROFILE, "type": "single", "enabled": true, "environment": "testing",
