@@ -121,6 +121,8 @@ pub fn attempts_made(status: Status, retries: u32) -> u32 {
 /// A delivery that this process holds a lease on, with all that an attempt needs.
 #[derive(Debug, Clone)]
 pub struct Claimed {
+    /// When its next attempt was due.
+    pub due_at: DateTime<Utc>,
     pub id: DeliveryId,
     /// Names this claim: only its holder may record the attempt.
     pub lease: i64,
@@ -137,7 +139,7 @@ pub struct Claimed {
 }
 
 /// One HTTP request of a delivery, and its outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     /// The first is 1.
     pub number: u32,
@@ -150,6 +152,8 @@ pub struct Attempt {
     pub outcome: Outcome,
     /// The answer, as far as one came. Present also where its body broke off.
     pub response: Option<Response>,
+    /// Why what followed did; none for what was recorded before this was.
+    pub reason: Option<Reason>,
 }
 
 /// What a receiver answered. Headers and body are cut at [`KEPT_BYTES`].
@@ -196,6 +200,38 @@ pub enum Next {
     Succeeded,
     Rescheduled { at: DateTime<Utc> },
     Failed,
+}
+
+/// Whose waits between attempts hold for a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleOf {
+    /// The subscriber's own.
+    Subscriber,
+    /// The vendor's, by the settings.
+    Vendor,
+}
+
+/// What an attempt's end was decided by: enough to say why the next try is when it is.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Reason {
+    /// When the attempt was due.
+    pub due_at: DateTime<Utc>,
+    pub schedule: ScheduleOf,
+    /// The attempts since the schedule started, this one included.
+    pub tries: u32,
+    /// How many waits the schedule has.
+    pub waits: u32,
+    /// The schedule's wait after this attempt; none if it is used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+    /// The jitter: a factor on the wait.
+    pub stretch: f64,
+    /// What the receiver asked for by `Retry-After`, as far as the limit lets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try: Option<DateTime<Utc>>,
 }
 
 /// Decides what follows an attempt.

@@ -349,8 +349,9 @@ impl Writer {
             let lease = place.is_some().then(|| self.handover.new_lease(now));
             if let (Some(place), Some((lease, lease_until))) = (place, lease) {
                 let (event, subscriber_id, options) = (Arc::clone(&event), subscriber.id, subscriber.options.clone());
+                let (due_at, attempt, schedule_start) = (deliver_at, 1, 0);
                 let claimed =
-                    Claimed { id, lease, lease_until, attempt: 1, schedule_start: 0, event, subscriber_id, options };
+                    Claimed { due_at, id, lease, lease_until, attempt, schedule_start, event, subscriber_id, options };
                 handed_over.push(InHand { claimed, place });
             }
             let options = subscriber.options.clone();

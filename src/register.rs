@@ -168,7 +168,7 @@ pub fn new_subscriber(
         timeout: None,
         headers: BTreeMap::new(),
         options: Options::default(),
-        vendor_id: dialect(vendor).subscriber_id(&mut chance.stream("vendor-subscriber", &key)),
+        vendor_id: dialect(vendor).subscriber_id(&mut chance.stream("vendor-subscriber", id)),
         enabled: true,
         disabled_reason: None,
         created_at: now,

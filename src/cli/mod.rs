@@ -27,6 +27,7 @@ mod story;
 mod subscribers;
 mod targets;
 mod trigger;
+mod why;
 
 use crate::config::{Config, Origin, Sources, environment};
 
@@ -78,6 +79,10 @@ enum Command {
     /// See where deliveries stand, and send them again.
     #[command(subcommand)]
     Deliveries(deliveries::Command),
+    Why(why::Args),
+    /// Explain when retries are made (for scans by the clock, see schedules).
+    #[command(subcommand)]
+    Schedule(why::Command),
     /// Start scans, watch them, cancel them.
     #[command(subcommand)]
     Scan(scan::Command),
@@ -121,6 +126,8 @@ pub async fn main() -> ExitCode {
         Command::Subscribers(command) => subscribers::run(&global, command).await,
         Command::Events(command) => events::run(&global, command).await,
         Command::Deliveries(command) => deliveries::run(&global, command).await,
+        Command::Why(args) => why::run(&global, args).await,
+        Command::Schedule(command) => why::explain(&global, command).await,
         Command::Trigger(args) => trigger::run(&global, args).await,
         Command::EventTypes(args) => event_types::run(&global, args),
         Command::Sign(args) => signatures::sign(&global, &args),

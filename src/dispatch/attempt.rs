@@ -1,12 +1,14 @@
 //! One attempt: sign, send, decide. Whatever the receiver does is an outcome.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use rand::Rng;
 
 use super::sender::{NoAnswer, Outgoing, Sender};
 use crate::clock::Clock;
 use crate::config::{Dispatch, Vendors};
-use crate::delivery::{Attempt, Claimed, Next, Outcome, Response, next, parse_retry_after};
+use crate::delivery::{Attempt, Claimed, Next, Outcome, Reason, Response, ScheduleOf, next, parse_retry_after};
 use crate::random::Chance;
 use crate::store::Record;
 use crate::subscriber::Subscriber;
@@ -42,7 +44,7 @@ impl Attempter {
         let answer = self.sender.send(outgoing).await;
         let finished_at = self.clock.now();
         let (outcome, response) = self.judge(answer, finished_at);
-        let next = self.decide(claimed, subscriber, &outcome, finished_at);
+        let (next, reason) = self.decide(claimed, subscriber, &outcome, finished_at);
         let disable = matches!(outcome, Outcome::Rejected { status: 410, .. })
             .then(|| format!("it answered 410 Gone to delivery {}", claimed.id));
         let attempt = Attempt {
@@ -54,6 +56,7 @@ impl Attempter {
             request_headers: headers,
             outcome,
             response,
+            reason: Some(reason),
         };
         Record {
             account_id: event.account_id,
@@ -81,11 +84,39 @@ impl Attempter {
         }
     }
 
-    fn decide(&self, claimed: &Claimed, subscriber: &Subscriber, outcome: &Outcome, now: DateTime<Utc>) -> Next {
-        let own = subscriber.retry_schedule.as_ref();
-        let schedule = own.unwrap_or(&self.vendors.of(claimed.event.vendor).retry_schedule);
+    fn decide(
+        &self,
+        claimed: &Claimed,
+        subscriber: &Subscriber,
+        outcome: &Outcome,
+        now: DateTime<Utc>,
+    ) -> (Next, Reason) {
+        let (schedule, whose) = match &subscriber.retry_schedule {
+            Some(own) => (own, ScheduleOf::Subscriber),
+            None => (&self.vendors.of(claimed.event.vendor).retry_schedule, ScheduleOf::Vendor),
+        };
         let tries = claimed.attempt - claimed.schedule_start;
-        next(outcome, tries, &schedule.waits(), self.stretch(claimed), now)
+        let (waits, stretch) = (schedule.waits(), self.stretch(claimed));
+        let next = next(outcome, tries, &waits, stretch, now);
+        let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let asked = match outcome {
+            Outcome::Rejected { retry_after, .. } => *retry_after,
+            Outcome::Accepted { .. } | Outcome::Unreachable { .. } => None,
+        };
+        let reason = Reason {
+            due_at: claimed.due_at,
+            schedule: whose,
+            tries,
+            waits: u32::try_from(waits.len()).unwrap_or(u32::MAX),
+            wait_ms: waits.get((tries as usize).saturating_sub(1)).copied().map(millis),
+            stretch,
+            asked_ms: asked.map(millis),
+            next_try: match next {
+                Next::Rescheduled { at } => Some(at),
+                Next::Succeeded | Next::Failed => None,
+            },
+        };
+        (next, reason)
     }
 
     /// The jitter: a factor from 1 - jitter to 1 + jitter, the same for the same seed and attempt.

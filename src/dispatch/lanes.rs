@@ -120,6 +120,7 @@ mod tests {
             at_publish: None,
         };
         let claimed = Claimed {
+            due_at: chrono::DateTime::UNIX_EPOCH,
             id: DeliveryId::generate(epoch, 0, &mut rng),
             lease,
             lease_until: epoch,

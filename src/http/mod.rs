@@ -35,13 +35,14 @@ mod targets;
 mod trigger;
 mod users;
 mod vendors;
+mod why;
 
 pub use description::openapi;
 pub use error::Problem;
 pub use health::{Readiness, Stage};
 
 use crate::clock::Clock;
-use crate::config::AuthMode;
+use crate::config::{AuthMode, Vendors};
 use crate::event::Vendor;
 use crate::handover::Handover;
 use crate::publish::Publisher;
@@ -59,8 +60,9 @@ pub struct Api {
     pub clock: Clock,
     pub chance: Chance,
     pub auth_mode: AuthMode,
-    /// Whether Probely's API takes webhooks at https URLs only.
-    pub probely_https_only: bool,
+    pub vendors: Vendors,
+    /// The setting `dispatch.jitter`.
+    pub jitter: f64,
     pub cursor_key: String,
     pub body_limit_bytes: usize,
     pub batch_body_limit_bytes: usize,
@@ -75,6 +77,7 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(event_types::router())
         .merge(signatures::router())
         .merge(deliveries::router())
+        .merge(why::router())
         .merge(subscribers::router())
         .merge(targets::router())
         .merge(scans::router())

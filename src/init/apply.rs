@@ -59,7 +59,13 @@ pub async fn apply(parts: &Parts<'_>, files: &[InitFile]) -> Result<(), Error> {
         return Ok(());
     }
     for _ in 0..MOST_TRIES {
-        let Some((along, events)) = Plan::of(parts, files).await? else { return Ok(()) };
+        let known = parts.store.init_files().await?;
+        let planned = match Plan::of(parts, files, &known).await {
+            // What another process has just made for the same files is not a fault of theirs.
+            Err(Error::Faulty(_)) if parts.store.init_files().await? != known => continue,
+            planned => planned?,
+        };
+        let Some((along, events)) = planned else { return Ok(()) };
         let told: Vec<(String, usize)> =
             along.files.iter().map(|(file, _)| (file.name.clone(), file.made.len())).collect();
         match parts.publisher.publish_along(along, events).await {
@@ -94,9 +100,11 @@ struct Plan<'p> {
 
 impl<'p> Plan<'p> {
     /// What these files want and is not there; none if nothing is missing.
-    async fn of(parts: &'p Parts<'p>, files: &[InitFile]) -> Result<Option<(Along, Events)>, Error> {
-        let mut known: BTreeMap<String, AppliedFile> =
-            parts.store.init_files().await?.into_iter().map(|file| (file.name.clone(), file)).collect();
+    async fn of(
+        parts: &'p Parts<'p>,
+        files: &[InitFile],
+        known: &[AppliedFile],
+    ) -> Result<Option<(Along, Events)>, Error> {
         let mut plan = Self {
             parts,
             now: parts.clock.now(),
@@ -107,7 +115,7 @@ impl<'p> Plan<'p> {
             faults: Vec::new(),
         };
         for file in files {
-            let known = known.remove(&file.name);
+            let known = known.iter().find(|known| known.name == file.name).cloned();
             if known.as_ref().is_none_or(|known| known.hash != file.hash) {
                 plan.add_file(file, known).await?;
             }

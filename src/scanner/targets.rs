@@ -16,6 +16,8 @@ use crate::world::{Kind, Settings, Surface, Target, TargetKind, Weakness, What, 
 
 /// The most tags of a target. (HostedScan documents ten.)
 const MOST_TAGS: usize = 10;
+/// The most bytes of a label or a tag: 255 characters, which Probely documents, of up to four bytes.
+const LONGEST_NAME: usize = 1_020;
 
 /// A target to add.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
@@ -78,12 +80,12 @@ pub fn check_target(new: &NewTarget) -> Vec<FieldProblem> {
     problems.extend(check_text("/address", &new.address, 2_048).err());
     problems.extend(kind_of(&new.address, new.kind).err().map(|reason| FieldProblem::new("/address", reason)));
     if !new.label.is_empty() {
-        problems.extend(check_text("/label", &new.label, 255).err());
+        problems.extend(check_text("/label", &new.label, LONGEST_NAME).err());
     }
     if new.tags.len() > MOST_TAGS {
         problems.push(FieldProblem::new("/tags", format!("are more than {MOST_TAGS}")));
     }
-    let check_tag = |(index, tag): (usize, &String)| check_text(&format!("/tags/{index}"), tag, 100).err();
+    let check_tag = |(index, tag): (usize, &String)| check_text(&format!("/tags/{index}"), tag, LONGEST_NAME).err();
     problems.extend(new.tags.iter().enumerate().filter_map(check_tag));
     if let Some(reason) = new.weaknesses.as_ref().and_then(|findings| findings.check().err()) {
         problems.push(FieldProblem::new("/weaknesses", reason));

@@ -36,6 +36,7 @@ struct ClaimedRow {
     status: String,
     retries: i64,
     schedule_start: i64,
+    next_try: i64,
     options: String,
 }
 
@@ -76,7 +77,9 @@ impl Store {
                     claim.push(")");
                 }
                 claim.push(" order by due_at limit ").push_bind(limit as i64).push(lock);
-                claim.push(") returning id, event_id, subscriber_id, status, retries, schedule_start, options");
+                claim.push(
+                    ") returning id, event_id, subscriber_id, status, retries, schedule_start, next_try, options",
+                );
                 claim.build_query_as::<ClaimedRow>().fetch_all(&mut *tx).await?
             });
             self.complete(rows, lease, lease_until).await
@@ -113,6 +116,7 @@ impl Store {
             let retries = u32::try_from(row.retries).map_err(undecodable)?;
             let event = found_events.get(&row.event_id).ok_or(sqlx::Error::RowNotFound)?;
             Ok(Claimed {
+                due_at: time(row.next_try)?,
                 id: row.id,
                 lease,
                 lease_until,
@@ -276,7 +280,8 @@ async fn insert_attempts(tx: &mut Tx, records: &[&Record]) -> Result<(), sqlx::E
         within!(tx, |db| {
             let mut insert = QueryBuilder::<Db>::new(
                 "insert into attempt (delivery_id, number, account_id, url, started_at, finished_at, duration_ms,
-                    request_headers, response_status, response_headers, response_body, outcome, error, error_detail) ",
+                    request_headers, response_status, response_headers, response_body, outcome, error, error_detail,
+                    reason) ",
             );
             insert.push_values(run, |mut row, record| {
                 let attempt = &record.attempt;
@@ -295,7 +300,8 @@ async fn insert_attempts(tx: &mut Tx, records: &[&Record]) -> Result<(), sqlx::E
                     .push_bind(response.map(|response| response.body.clone()))
                     .push_bind(attempt.outcome.as_str())
                     .push_bind(error.map(AttemptError::as_str))
-                    .push_bind(detail.map(str::to_owned));
+                    .push_bind(detail.map(str::to_owned))
+                    .push_bind(attempt.reason.as_ref().map(to_json));
             });
             insert.build().execute(db).await?;
         });

@@ -47,6 +47,7 @@ struct AttemptRow {
     outcome: String,
     error: Option<String>,
     error_detail: Option<String>,
+    reason: Option<String>,
 }
 
 impl TryFrom<AttemptRow> for Attempt {
@@ -75,6 +76,7 @@ impl TryFrom<AttemptRow> for Attempt {
             request_headers: json(&row.request_headers)?,
             outcome,
             response,
+            reason: row.reason.as_deref().map(json).transpose()?,
         })
     }
 }
@@ -134,7 +136,7 @@ impl Store {
             .await?;
             let attempts = sqlx::query_as::<Db, AttemptRow>(
                 "select number, url, started_at, finished_at, duration_ms, request_headers, response_status,
-                    response_headers, response_body, outcome, error, error_detail
+                    response_headers, response_body, outcome, error, error_detail, reason
                  from attempt where account_id = $1 and delivery_id = $2 order by number",
             )
             .bind(account_id)

@@ -27,7 +27,7 @@ impl From<WorldChange> for Along {
 }
 
 /// An init file that has been applied.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AppliedFile {
     pub name: String,
     /// Of its text: lower-case hex of SHA-256.
@@ -49,7 +49,7 @@ pub enum MadeKind {
 }
 
 /// One thing that an init file made.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Made {
     pub kind: MadeKind,
     pub id: String,

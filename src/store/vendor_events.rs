@@ -16,7 +16,7 @@ pub struct VendorEvents {
     pub event_type: Option<String>,
     /// Only those about these types of object; all if empty.
     pub object_types: Vec<&'static str>,
-    /// Only those whose content has this text in it.
+    /// Only those whose content has this text in it, or has it with a space after its colons.
     pub containing: Option<String>,
 }
 
@@ -36,8 +36,8 @@ impl Store {
         window: Window,
     ) -> Result<(u64, Vec<EventWithDeliveries>), Error> {
         let contains = match self.pools {
-            Pools::Sqlite { .. } => " and instr(content, ",
-            Pools::Postgres(_) => " and strpos(content, ",
+            Pools::Sqlite { .. } => r#" and instr(replace(content, '": "', '":"'), "#,
+            Pools::Postgres(_) => r#" and strpos(replace(content, '": "', '":"'), "#,
         };
         let (count, rows) = read!(self, |db| {
             let select = |columns: &'static str| {

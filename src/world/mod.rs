@@ -70,6 +70,8 @@ pub struct World {
     timers: BTreeMap<ObjectId, Timer>,
     /// The weaknesses of each target, by number.
     weaknesses: BTreeMap<ObjectId, BTreeMap<u64, ObjectId>>,
+    /// The items, which are few beside the weaknesses and are looked for often.
+    items: BTreeSet<ObjectId>,
     changed: BTreeSet<ObjectId>,
     changed_timers: BTreeSet<ObjectId>,
     facts: Vec<Fact>,
@@ -119,6 +121,7 @@ impl World {
         self.objects.retain(|_, object| !object.is_finished());
         let objects = &self.objects;
         self.weaknesses.retain(|target_id, _| objects.contains_key(target_id));
+        self.items.retain(|id| objects.contains_key(id));
     }
 
     /// The chance of this world for one purpose and key.
@@ -144,6 +147,9 @@ impl World {
     fn insert(&mut self, object: Object) {
         if let Object::Weakness(weakness) = &object {
             self.weaknesses.entry(weakness.target_id).or_default().insert(weakness.number, weakness.id);
+        }
+        if let Object::Item(item) = &object {
+            self.items.insert(item.id);
         }
         self.objects.insert(object.id(), object);
     }
@@ -230,9 +236,17 @@ impl World {
         })
     }
 
+    /// A weakness of a target by its number.
+    pub fn weakness(&self, target_id: ObjectId, number: u64) -> Option<&Arc<Weakness>> {
+        match self.objects.get(self.weaknesses.get(&target_id)?.get(&number)?) {
+            Some(Object::Weakness(weakness)) => Some(weakness),
+            _ => None,
+        }
+    }
+
     /// What one vendor alone has, of one collection, oldest first.
     pub fn items(&self, vendor: Vendor, collection: &str) -> impl Iterator<Item = &Arc<Item>> {
-        self.objects.values().filter_map(move |object| match object {
+        self.items.iter().filter_map(move |id| match self.objects.get(id)? {
             Object::Item(item)
                 if item.vendor == vendor && item.collection == collection && item.deleted_at.is_none() =>
             {

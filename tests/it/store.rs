@@ -76,6 +76,7 @@ fn record(claimed: &Claimed, next: Next) -> Record {
             request_headers: vec![("Host".to_owned(), "127.0.0.1:9".to_owned())],
             outcome: Outcome::Accepted { status: 200 },
             response: Some(Response { status: 200, headers: vec![], body: vec![0, 159, 146, 150] }),
+            reason: None,
         },
         next,
         disable: None,

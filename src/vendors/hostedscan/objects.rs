@@ -2,7 +2,10 @@
 //!
 //! Documented: the fields, the states, three threat levels. Assumed: a cancelled scan is a failed
 //! one, as there is no such state; a paused one is running.
+//!
+//! Invariant: what the API shows of a scan or a risk is what the events show, and more fields.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -18,6 +21,21 @@ pub(crate) fn vendor_id(kind: &str, id: ObjectId) -> String {
     let digest = Sha256::digest(format!("hostedscan/{kind}/{id}"));
     let seconds = (id.time().timestamp() as u32).to_be_bytes();
     format!("{}{}", hex::encode(seconds), hex::encode(&digest[..8]))
+}
+
+/// Whether a vendor's id is that of an object. The seconds are compared first: they are cheap.
+pub(crate) fn is_id_of(given: &str, kind: &str, id: ObjectId) -> bool {
+    given.len() == 24
+        && given.starts_with(&hex::encode((id.time().timestamp() as u32).to_be_bytes()))
+        && given == vendor_id(kind, id)
+}
+
+/// A report's id, in the shape of a UUID of version 4. (Inferred: one was seen.)
+pub(crate) fn report_id(id: ObjectId) -> String {
+    let digest = Sha256::digest(format!("hostedscan/report/{id}"));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
 /// The id of one of a scan's results, by its content type.
@@ -64,6 +82,22 @@ pub(crate) fn scan(scan: &Scan, target: &Target) -> Value {
     })
 }
 
+/// A scan as the API shows it, though not in the answer to its POST: with `risks`. (Documented.)
+pub(crate) fn scan_with_risks(own: &Scan, target: &Target) -> Value {
+    let ids =
+        |ids: &[ObjectId]| -> Vec<Value> { ids.iter().map(|id| json!({"risk_id": vendor_id("risk", *id)})).collect() };
+    let mut shown = scan(own, target);
+    shown["risks"] = json!({"new_open": ids(&own.new), "still_open": ids(&own.again), "closed": ids(&own.closed)});
+    shown
+}
+
+/// A target as the API shows it: `id`, `target`, `label`, `tags`. (Documented.)
+pub(crate) fn target(target: &Target) -> Value {
+    json!({
+        "id": vendor_id("target", target.id), "target": target.address, "label": target.label, "tags": target.tags,
+    })
+}
+
 /// The address that a target's name leads to: one of those kept for documentation.
 fn resolve(id: ObjectId, kind: TargetKind, address: &str) -> String {
     let host = kind.host(address);
@@ -95,6 +129,33 @@ pub(crate) fn risk(weakness: &Weakness, target: &Target) -> Value {
             "additional_info": additional_info,
         },
     })
+}
+
+/// A weakness as the API shows it. Documented: the five fields that the events do not have.
+/// Inferred: they all stand beside `risk_definition`, and the two times are ISO 8601 in UTC.
+/// Nothing in this API accepts a risk, so none is.
+pub(crate) fn risk_with_times(weakness: &Weakness, target: &Target) -> Value {
+    let mut shown = risk(weakness, target);
+    shown["target_label"] = target.label.as_str().into();
+    shown["is_accepted"] = false.into();
+    shown["accepted_by"] = json!([]);
+    shown["first_detected_at"] = weakness.first_detected_at.map(iso).into();
+    shown["last_detected_at"] = weakness.last_detected_at.map(iso).into();
+    shown
+}
+
+/// A weakness as a scan's results show it: nothing that can change later.
+pub(crate) fn finding(weakness: &Weakness, target: &Target) -> Value {
+    let mut shown = risk(weakness, target);
+    json!({
+        "id": shown["id"].take(), "target_id": shown["target_id"].take(), "target": shown["target"].take(),
+        "risk_definition": shown["risk_definition"].take(),
+    })
+}
+
+/// A time as the API writes it.
+pub(crate) fn iso(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// The title and the scanner's own words of one of several weaknesses of a kind, each of which

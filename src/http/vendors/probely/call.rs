@@ -1,5 +1,6 @@
 //! What every handler takes: who calls, ids in the path, fields in the body. And how a failure looks.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -90,8 +91,11 @@ impl From<Refusal> for Failure {
             Refusal::Conflict(reason) => Self::Action(reason),
             Refusal::Invalid(problems) => {
                 let field = |FieldProblem { pointer, reason }: FieldProblem| {
-                    let name = pointer.trim_start_matches('/').to_owned();
-                    (if name.is_empty() { "non_field_errors".to_owned() } else { name }, json!([reason]))
+                    let mut names = pointer.split('/').filter(|name| !name.is_empty());
+                    let name = names.next().unwrap_or("non_field_errors").to_owned();
+                    // A field of a field is told in an object.
+                    let wrap = |inner, name: &str| json!({ name: inner });
+                    (name, names.rev().fold(json!([reason]), wrap))
                 };
                 Self::Fields(problems.into_iter().map(field).collect())
             }
@@ -182,10 +186,31 @@ impl View {
         self.targets().find(|target| vendor_id("target", target.id) == id).ok_or_else(Failure::not_found)
     }
 
+    /// Targets by Probely's ids, each once: by our ids and by Probely's. All that name nothing are told.
+    pub(super) fn many_targets(&self, ids: impl Iterator<Item = String>) -> Result<Vec<(ObjectId, String)>, Failure> {
+        let known = self.targets().map(|target| (vendor_id("target", target.id), target.id)).collect();
+        many(&known, ids)
+    }
+
     /// A target by our id, if Probely can have it.
     pub(super) fn target_of(&self, id: ObjectId) -> Option<&Arc<Target>> {
         self.world.target(id).filter(|target| url_of(target).is_some())
     }
+}
+
+/// Looks up many ids, each once, among those that are known. All that name nothing are told.
+pub(super) fn many<T: Clone>(
+    known: &HashMap<String, T>,
+    ids: impl Iterator<Item = String>,
+) -> Result<Vec<(T, String)>, Failure> {
+    let (mut found, mut missing, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for id in ids.filter(|id| seen.insert(id.clone())) {
+        match known.get(&id) {
+            Some(one) => found.push((one.clone(), id)),
+            None => missing.push(id),
+        }
+    }
+    if missing.is_empty() { Ok(found) } else { Err(Failure::MissingIds(missing)) }
 }
 
 /// A user of a world by our id.
@@ -267,22 +292,34 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// A form's fields; a dot in a name stands for a nested object.
+/// A form's fields. A dot in a name stands for a nested object; a name that comes again makes a list.
 fn form<N: AsRef<str>, V: Into<String>>(pairs: impl Iterator<Item = (N, V)>) -> Map<String, Value> {
+    /// No object that is set is nested deeper.
+    const DEEPEST: usize = 4;
     let mut fields = Map::new();
     for (name, value) in pairs {
-        let (name, inner) = match name.as_ref().split_once('.') {
-            Some((name, inner)) => (name, Some(inner)),
-            None => (name.as_ref(), None),
-        };
-        let value = Value::from(value.into());
-        match (inner, fields.entry(name.to_owned()).or_insert(Value::Null)) {
-            (Some(inner), Value::Object(nested)) => drop(nested.insert(inner.to_owned(), value)),
-            (Some(inner), entry) => *entry = json!({inner: value}),
-            (None, entry) => *entry = value,
-        }
+        let names: Vec<&str> = name.as_ref().splitn(DEEPEST, '.').collect();
+        put(&mut fields, &names, Value::from(value.into()));
     }
     fields
+}
+
+fn put(fields: &mut Map<String, Value>, names: &[&str], value: Value) {
+    match names {
+        [] => (),
+        [name] => match fields.get_mut(*name) {
+            Some(Value::Array(values)) => values.push(value),
+            Some(before) => *before = Value::Array(vec![before.take(), value]),
+            None => drop(fields.insert((*name).to_owned(), value)),
+        },
+        [name, inner @ ..] => {
+            let entry = fields.entry(*name).or_insert_with(|| json!({}));
+            match entry {
+                Value::Object(nested) => put(nested, inner, value),
+                _ => *entry = json!({}),
+            }
+        }
+    }
 }
 
 /// When something happens that a caller does.

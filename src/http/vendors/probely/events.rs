@@ -25,10 +25,16 @@ pub(super) async fn list(call: Call, params: Params) -> Result<Response, Failure
 /// The events of a target, by the newer documentation: those of its scans and its findings.
 pub(super) async fn list_of_target(call: Call, At(target): At<String>, params: Params) -> Result<Response, Failure> {
     call.view().await?.target(&target)?;
-    page_of(&call, &params, OF_TARGET.to_vec(), Some(target)).await
+    page_of(&call, &params, OF_TARGET.to_vec(), Some(id_member(&target))).await
 }
 
 const OF_TARGET: [&str; 2] = ["scan", "finding"];
+
+/// How a content names a target that it is about. No text in a content has unescaped quotes, so that
+/// a mere mention of the id is not taken for it.
+fn id_member(target: &str) -> String {
+    format!("\"id\":\"{target}\"")
+}
 
 async fn page_of(
     call: &Call,
@@ -53,8 +59,13 @@ pub(super) async fn show(call: Call, At(id): At<String>) -> Result<Response, Fai
 pub(super) async fn show_of_target(call: Call, At((target, id)): At<(String, String)>) -> Result<Response, Failure> {
     call.view().await?.target(&target)?;
     let event = call.api.store.vendor_event(call.account_id, Vendor::Probely, &id).await?;
-    let is_own = OF_TARGET.contains(&event.event.object_type.as_str()) && event.event.content.contains(&target);
+    let is_own = OF_TARGET.contains(&event.event.object_type.as_str()) && is_member(&event.event.content, &target);
     if is_own { one(&call, event).await } else { Err(Failure::not_found()) }
+}
+
+/// Whether a content is about a target, however it is spaced.
+fn is_member(content: &str, target: &str) -> bool {
+    content.replace("\": \"", "\":\"").contains(&id_member(target))
 }
 
 async fn one(call: &Call, event: EventWithDeliveries) -> Result<Response, Failure> {

@@ -1,7 +1,7 @@
 //! What may be set of an object: each field's rule, and what is said of a value that breaks it.
 //! Pure. Fields without a rule are passed over, as the real service does.
 
-use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, NaiveTime, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -15,6 +15,8 @@ pub(super) enum Rule {
     Text(usize),
     /// A text that is not empty either.
     Name(usize),
+    /// Such a text or null.
+    MaybeText(usize),
     Flag,
     /// A flag or null.
     MaybeFlag,
@@ -31,6 +33,12 @@ pub(super) enum Rule {
     UrlOrNull,
     Email,
     Time,
+    /// A time of the day.
+    TimeOfDay,
+    /// Days of the week, from 1 to 7.
+    Weekdays,
+    /// The name of a time zone.
+    Zone,
     /// Pairs of `name` and `value`.
     Pairs,
     /// Pairs that also say whether they are tested and whether they authenticate.
@@ -47,6 +55,18 @@ pub(super) enum Rule {
     /// A regular expression's worth of a colour. (Documented.)
     Colour,
 }
+
+/// The most entries of a list. (Assumed; lists are part of every webhook about what they belong to.)
+const MOST_ENTRIES: usize = 100;
+
+/// When nothing may be done in or to a target. (Documented.)
+pub(super) const BLACKOUT: &[(&str, Rule)] = &[
+    ("begin", Rule::TimeOfDay),
+    ("cease", Rule::TimeOfDay),
+    ("weekdays", Rule::Weekdays),
+    ("enabled", Rule::Flag),
+    ("timezone", Rule::Zone),
+];
 
 /// Checks fields against their rules; those in `needed` must be there. All that is wrong is told.
 pub(super) fn check(fields: &Map<String, Value>, rules: &[(&str, Rule)], needed: &[&str]) -> Result<(), Failure> {
@@ -73,6 +93,7 @@ fn problem(value: &Value, rule: Rule) -> Option<Value> {
         rule,
         Rule::MaybeFlag
             | Rule::MaybeNumber
+            | Rule::MaybeText(_)
             | Rule::MaybeUrl
             | Rule::UrlOrNull
             | Rule::FieldsOrNull(_)
@@ -91,7 +112,9 @@ fn problem(value: &Value, rule: Rule) -> Option<Value> {
         },
         Rule::Object if !value.is_object() => Some(no_dictionary(value)),
         Rule::Object => None,
-        Rule::Texts | Rule::List | Rule::Pairs | Rule::Headers => list_problem(value, rule).map(|text| json!([text])),
+        Rule::Texts | Rule::List | Rule::Pairs | Rule::Headers | Rule::Weekdays => {
+            list_problem(value, rule).map(|text| json!([text]))
+        }
         _ => text_problem(value, rule).map(|text| json!([text])),
     }
 }
@@ -102,13 +125,19 @@ fn no_dictionary(value: &Value) -> Value {
 
 /// What is wrong with a value that must be a list.
 fn list_problem(value: &Value, rule: Rule) -> Option<String> {
-    let Value::Array(items) = value else {
+    let Some(items) = entries(value).filter(|_| value.is_array() || matches!(rule, Rule::List | Rule::Texts)) else {
         return Some(format!("Expected a list of items but got type \"{}\".", kind_of(value)));
     };
-    let is_pair = |one: &Value| one["name"].is_string() && one["value"].is_string();
+    if items.len() > MOST_ENTRIES {
+        return Some(format!("Ensure this field has no more than {MOST_ENTRIES} elements."));
+    }
+    let is_short = |one: &Value, most: usize| one.as_str().is_some_and(|text| text.chars().count() <= most);
     let holds = match rule {
-        Rule::Texts => items.iter().all(Value::is_string),
-        Rule::Pairs | Rule::Headers => items.iter().all(is_pair),
+        Rule::Texts => items.iter().all(|one| is_short(one, 2_048)),
+        Rule::Pairs | Rule::Headers => {
+            items.iter().all(|one| is_short(&one["name"], 255) && is_short(&one["value"], 4_096))
+        }
+        Rule::Weekdays => items.iter().all(|one| as_number(one).is_some_and(|day| (1..=7).contains(&day))),
         _ => true,
     };
     (!holds).then(|| "Not a valid list of its items.".to_owned())
@@ -120,7 +149,7 @@ fn text_problem(value: &Value, rule: Rule) -> Option<String> {
     let say = |holds: bool, reason: &str| (!holds).then(|| reason.to_owned());
     let choice = |holds: bool| (!holds).then(|| format!("{} is not a valid choice.", quoted(value)));
     match rule {
-        Rule::Text(most) | Rule::Name(most) => match as_text(value) {
+        Rule::Text(most) | Rule::Name(most) | Rule::MaybeText(most) => match as_text(value) {
             None => Some("Not a valid string.".to_owned()),
             Some(text) if text.trim().is_empty() && matches!(rule, Rule::Name(_)) => {
                 Some("This field may not be blank.".to_owned())
@@ -132,9 +161,9 @@ fn text_problem(value: &Value, rule: Rule) -> Option<String> {
             Some(_) => None,
         },
         Rule::Flag | Rule::MaybeFlag => say(as_flag(value).is_some(), "Must be a valid boolean."),
-        Rule::MaybeNumber => say(value.as_i64().is_some(), "A valid integer is required."),
+        Rule::MaybeNumber => say(as_number(value).is_some(), "A valid integer is required."),
         Rule::Choice(known) | Rule::ChoiceOrNull(known) => choice(text.is_some_and(|text| known.contains(&text))),
-        Rule::Numbers(known) => choice(value.as_i64().is_some_and(|number| known.contains(&number))),
+        Rule::Numbers(known) => choice(as_number(value).is_some_and(|number| known.contains(&number))),
         Rule::MaybeUrl if text == Some("") => None,
         Rule::Url | Rule::MaybeUrl | Rule::UrlOrNull => say(text.is_some_and(is_url), "Enter a valid URL."),
         Rule::Email => say(text.is_some_and(is_email), "Enter a valid email address."),
@@ -144,6 +173,12 @@ fn text_problem(value: &Value, rule: Rule) -> Option<String> {
             let reason = || format!("Datetime has wrong format. Use one of these formats instead: {FORMATS}.");
             (!is_time).then(reason)
         }
+        Rule::TimeOfDay => {
+            let is_time = |text: &str| text.len() <= 15 && (text.parse::<NaiveTime>().is_ok());
+            let reason = "Time has wrong format. Use one of these formats instead: hh:mm[:ss[.uuuuuu]].";
+            say(text.is_some_and(is_time), reason)
+        }
+        Rule::Zone => choice(text.is_some_and(|text| text.parse::<Tz>().is_ok())),
         Rule::Colour => {
             let is_colour =
                 |text: &str| text.len() <= 32 && text.chars().all(|c| c.is_ascii_alphanumeric() || "#_-".contains(c));
@@ -154,13 +189,17 @@ fn text_problem(value: &Value, rule: Rule) -> Option<String> {
 }
 
 fn is_url(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) && text.len() <= 2_048
+    let is_plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    let has_host =
+        |text: &str| ["http://", "https://"].iter().any(|scheme| text.to_ascii_lowercase().starts_with(scheme));
+    is_plain && text.len() <= 2_048 && has_host(text) && Url::parse(text).is_ok()
 }
 
 fn is_email(text: &str) -> bool {
-    let parts = text.split_once('@');
-    let no_space = !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    no_space && text.len() <= 254 && parts.is_some_and(|(name, host)| !name.is_empty() && host.contains('.'))
+    let is_plain = !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let is_host = |host: &str| host.contains('.') && host.split('.').all(|label| !label.is_empty());
+    let holds = |(name, host): (&str, &str)| !name.is_empty() && !host.contains('@') && is_host(host);
+    is_plain && text.len() <= 254 && text.split_once('@').is_some_and(holds)
 }
 
 fn quoted(value: &Value) -> String {
@@ -178,25 +217,39 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// A time; one without an offset is by the clocks of a time zone.
+/// A time; one without an offset is by the clocks of a time zone. Its year has four digits in UTC,
+/// too: others cannot be written the same way.
 pub(super) fn as_time(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(time.to_utc());
-    }
-    let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
-    let naive = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
-    zone.from_local_datetime(&naive).earliest().map(|time| time.to_utc())
+    let time = match DateTime::parse_from_rfc3339(text) {
+        Ok(time) => time.to_utc(),
+        Err(_) => {
+            let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
+            let naive = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
+            zone.from_local_datetime(&naive).earliest()?.to_utc()
+        }
+    };
+    (1..=9_999).contains(&time.year()).then_some(time)
 }
 
-/// A flag, also as forms write it.
+/// A flag, also as forms write it. (As in the service's framework.)
 pub(super) fn as_flag(value: &Value) -> Option<bool> {
+    match as_text(value).or_else(|| value.as_bool().map(|flag| flag.to_string()))?.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A whole number, also as forms write it.
+fn as_number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// The entries of a list; forms write a list of one like a value.
+pub(super) fn entries(value: &Value) -> Option<&[Value]> {
     match value {
-        Value::Bool(flag) => Some(*flag),
-        Value::String(text) => match text.to_ascii_lowercase().as_str() {
-            "true" | "1" => Some(true),
-            "false" | "0" => Some(false),
-            _ => None,
-        },
+        Value::Array(entries) => Some(entries),
+        Value::String(_) => Some(std::slice::from_ref(value)),
         _ => None,
     }
 }
@@ -212,9 +265,13 @@ pub(super) fn kept(fields: &Map<String, Value>, rules: &[(&str, Rule)]) -> Map<S
         let value = fields.get(*name)?;
         let value = match (rule, value) {
             (Rule::Flag | Rule::MaybeFlag, value) => as_flag(value).map_or(Value::Null, Value::from),
-            (Rule::Text(_) | Rule::Name(_), value) => as_text(value)?.into(),
+            (Rule::MaybeText(_) | Rule::MaybeNumber, Value::Null) => Value::Null,
+            (Rule::Text(_) | Rule::Name(_) | Rule::MaybeText(_), value) => as_text(value)?.into(),
+            (Rule::MaybeNumber | Rule::Numbers(_), value) => as_number(value)?.into(),
+            (Rule::Weekdays, Value::Array(days)) => days.iter().filter_map(as_number).collect(),
             (Rule::Fields(rules) | Rule::FieldsOrNull(rules), Value::Object(inner)) => kept(inner, rules).into(),
             (Rule::MaybeUrl, Value::Null) => "".into(),
+            (Rule::List | Rule::Texts, value) => entries(value)?.into(),
             (Rule::Pairs, value) => pairs(value, false),
             (Rule::Headers, value) => pairs(value, true),
             (_, value) => value.clone(),

@@ -1,6 +1,7 @@
 //! Findings: list, show, change, retest. A finding's number is its own within its target only, so
 //! that account-wide its id is `TARGET-NUMBER`.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,10 +11,11 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::call::{At, Call, Failure, Fields, View};
-use super::fields::{Rule, check, kept};
-use super::labels::{items_in, matches_labels};
+use super::fields::{Rule, check, entries, kept};
+use super::labels::{LabelFilter, items_in};
 use super::list::{Key, Page, check_ids, flag, is_among, is_found, order, time};
 use super::scans;
+use crate::clock::format_time;
 use crate::event::Vendor;
 use crate::http::vendors::Params;
 use crate::id::ObjectId;
@@ -28,23 +30,13 @@ const RULES: [(&str, Rule); 6] = [
     ("state", Rule::Choice(&["notfixed", "invalid", "accepted", "fixed"])),
     ("comment", Rule::Text(10_000)),
     ("review_status", Rule::Choice(&["notrequired", "pending", "rejected", "accepted"])),
-    ("review_reason", Rule::Text(10_000)),
+    ("review_reason", Rule::MaybeText(10_000)),
     ("labels", Rule::List),
     ("assignee", Rule::Object),
 ];
 
 /// A finding and its target.
 type Found = (Arc<Weakness>, Arc<Target>);
-
-/// Every finding that a scan has made; of one target if one is named.
-fn all(view: &View, target: Option<&Target>) -> Vec<Found> {
-    let targets = view.targets().filter(|one| target.is_none_or(|target| target.id == one.id));
-    let of_target = |target: &Arc<Target>| {
-        let found = view.world.weaknesses(target.id).filter(|one| one.state != WeaknessState::Latent);
-        found.map(|weakness| (Arc::clone(weakness), Arc::clone(target))).collect::<Vec<_>>()
-    };
-    targets.flat_map(of_target).collect()
-}
 
 fn shown((weakness, target): &Found, view: &View) -> Option<Value> {
     objects::finding(weakness, target, view.scene())
@@ -58,9 +50,17 @@ fn one(view: &View, target: Option<&str>, id: &str) -> Result<Found, Failure> {
         (target, _) => (target, id),
     };
     let number: u64 = number.parse().map_err(|_| Failure::not_found())?;
-    let target = target.map(|target| view.target(target)).transpose()?;
-    let found = all(view, target.map(|target| &**target)).into_iter().find(|(weakness, _)| weakness.number == number);
-    found.ok_or_else(Failure::not_found)
+    match target {
+        Some(target) => numbered(view, view.target(target)?, number),
+        None => view.targets().find_map(|target| numbered(view, target, number)),
+    }
+    .ok_or_else(Failure::not_found)
+}
+
+/// The finding of a target that has this number; none if no scan has found it.
+fn numbered(view: &View, target: &Arc<Target>, number: u64) -> Option<Found> {
+    let weakness = view.world.weakness(target.id, number).filter(|one| one.state != WeaknessState::Latent);
+    weakness.map(|weakness| (Arc::clone(weakness), Arc::clone(target)))
 }
 
 fn show_one(view: &View, found: &Found) -> Result<Response, Failure> {
@@ -80,9 +80,11 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
     let view = call.view().await?;
     let target = target.map(|target| view.target(target)).transpose()?;
     check_ids(params, |id| one(&view, None, id).is_ok())?;
-    let times = Times::read(params)?;
-    let mut found = all(&view, target.map(|target| &**target));
-    found.retain(|(weakness, target)| is_wanted(weakness, target, params, &view) && times.hold(weakness));
+    let wanted = Wanted::read(params, &view)?;
+    let mut found: Vec<Found> = Vec::new();
+    for of in view.targets().filter(|of| target.is_none_or(|target| target.id == of.id)) {
+        wanted.of_target(of, &view, &mut found);
+    }
     order(&mut found, params, "-last_found", |(weakness, _), field| {
         Some(match field {
             "last_found" => weakness.last_detected_at.into(),
@@ -97,54 +99,82 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
     page.of(found, |found| shown(found, &view))
 }
 
-/// Bounds of when findings were found and changed.
-struct Times {
-    found: (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
-    changed: (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+/// From a time to a time.
+type Bounds = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
+fn is_within(at: DateTime<Utc>, (after, before): Bounds) -> bool {
+    after.is_none_or(|after| at >= after) && before.is_none_or(|before| at <= before)
 }
 
-impl Times {
-    fn read(params: &Params) -> Result<Self, Failure> {
-        let found = (time(params, "lastfound_after")?, time(params, "lastfound_before")?);
-        let changed = (time(params, "changed_after")?, time(params, "changed_before")?);
-        Ok(Self { found, changed })
+/// Which findings a caller wants, looked up once: there may be very many of them.
+struct Wanted<'p> {
+    params: &'p Params,
+    labels: LabelFilter<'p>,
+    found: Bounds,
+    changed: Bounds,
+    ids: Vec<&'p str>,
+    states: Vec<&'p str>,
+    scans: Vec<&'p str>,
+}
+
+impl<'p> Wanted<'p> {
+    fn read(params: &'p Params, view: &View) -> Result<Self, Failure> {
+        Ok(Self {
+            params,
+            labels: LabelFilter::read(params, "target_label", &view.world),
+            found: (time(params, "lastfound_after")?, time(params, "lastfound_before")?),
+            changed: (time(params, "changed_after")?, time(params, "changed_before")?),
+            ids: params.all("id").collect(),
+            states: params.all("state").collect(),
+            scans: params.all("scan").collect(),
+        })
     }
 
-    fn hold(&self, weakness: &Weakness) -> bool {
-        let is_within = |at: DateTime<Utc>, (after, before): (Option<DateTime<Utc>>, Option<DateTime<Utc>>)| {
-            after.is_none_or(|after| at >= after) && before.is_none_or(|before| at <= before)
+    /// Adds those of a target.
+    fn of_target(&self, target: &Arc<Target>, view: &View, found: &mut Vec<Found>) {
+        let target_id = vendor_id("target", target.id);
+        if !is_among(self.params, "target", &target_id) || !self.labels.holds(target) {
+            return;
+        }
+        let mut scans = HashMap::new();
+        for weakness in view.world.weaknesses(target.id).filter(|one| one.state != WeaknessState::Latent) {
+            let mut is_wanted_scan = |id: &ObjectId| {
+                *scans.entry(*id).or_insert_with(|| self.scans.contains(&vendor_id("scan", *id).as_str()))
+            };
+            let is_of_scan = self.scans.is_empty() || weakness.scans.iter().any(&mut is_wanted_scan);
+            if is_of_scan && self.is_named(weakness, &target_id) && self.holds(weakness, target, view) {
+                found.push((Arc::clone(weakness), Arc::clone(target)));
+            }
+        }
+    }
+
+    /// Whether it is among the ids that are wanted: `TARGET-NUMBER`, or numbers.
+    fn is_named(&self, weakness: &Weakness, target_id: &str) -> bool {
+        let number = weakness.number.to_string();
+        let is_meant = |id: &&str| match id.rsplit_once('-') {
+            Some((target, own)) => target == target_id && own == number,
+            None => *id == number,
         };
-        is_within(weakness.last_detected_at.unwrap_or(weakness.changed_at), self.found)
-            && is_within(weakness.changed_at, self.changed)
+        self.ids.is_empty() || self.ids.iter().any(is_meant)
     }
-}
 
-fn is_wanted(weakness: &Weakness, target: &Target, params: &Params, view: &View) -> bool {
-    let definition = weakness.definition();
-    let target_id = vendor_id("target", target.id);
-    let compound = format!("{target_id}-{}", weakness.number);
-    let review = objects::own(&weakness.settings).and_then(|own| own.get("review_status")?.as_str());
-    let mut ids = params.all("id").peekable();
-    let is_meant = ids.peek().is_none() || ids.any(|id| id == compound || id == weakness.number.to_string());
-    let mut states = params.all("state").peekable();
-    let state = objects::state(weakness);
-    let is_in_state = states.peek().is_none()
-        || states.any(|wanted| match wanted {
+    fn holds(&self, weakness: &Weakness, target: &Target, view: &View) -> bool {
+        let Self { params, .. } = self;
+        let definition = weakness.definition();
+        let review = objects::own(&weakness.settings).and_then(|own| own.get("review_status")?.as_str());
+        let state = objects::state(weakness);
+        let is_in_state = |wanted: &&str| match *wanted {
             "retesting" => objects::is_retesting(weakness, &view.world),
             wanted => wanted == state,
-        });
-    let mut scans = params.all("scan").peekable();
-    let is_of_scan =
-        scans.peek().is_none() || scans.any(|scan| weakness.scans.iter().any(|own| vendor_id("scan", *own) == scan));
-    is_meant
-        && is_in_state
-        && is_of_scan
-        && is_among(params, "severity", &objects::severity(definition.threat_level).to_string())
-        && is_among(params, "target", &target_id)
-        && is_among(params, "review_status", review.unwrap_or("notrequired"))
-        && flag(params, "new").is_none_or(|wanted| wanted == objects::is_new(weakness))
-        && matches_labels(params, "target_label", target, view)
-        && is_found(params, &[&definition.title, &target.label, &target.address])
+        };
+        (self.states.is_empty() || self.states.iter().any(is_in_state))
+            && is_among(params, "severity", &objects::severity(definition.threat_level).to_string())
+            && is_among(params, "review_status", review.unwrap_or("notrequired"))
+            && flag(params, "new").is_none_or(|wanted| wanted == objects::is_new(weakness))
+            && is_found(params, &[&definition.title, &target.label, &target.address])
+            && is_within(weakness.last_detected_at.unwrap_or(weakness.changed_at), self.found)
+            && is_within(weakness.changed_at, self.changed)
+    }
 }
 
 pub(super) async fn show(call: Call, At(id): At<String>) -> Result<Response, Failure> {
@@ -161,13 +191,14 @@ pub(super) async fn show_of_target(call: Call, At((target, id)): At<(String, Str
 fn set(world: &mut World, id: ObjectId, set: &Map<String, Value>, at: DateTime<Utc>) -> Result<(), Refusal> {
     let mut given = set.clone();
     let by = world.owner(at);
-    match given.remove("state").as_ref().and_then(Value::as_str) {
-        Some("fixed") => mark_fixed(world, id, at)?,
-        Some(state) => {
+    let state = given.remove("state").as_ref().and_then(Value::as_str).map(str::to_owned);
+    let is_fixed = state.as_deref() == Some("fixed");
+    if let Some(state) = state {
+        if !is_fixed {
             reopen(world, id, at)?;
-            given.insert("state".to_owned(), state.into());
         }
-        None => (),
+        // One that comes back after it was fixed is not fixed.
+        given.insert("state".to_owned(), if is_fixed { "notfixed".to_owned() } else { state }.into());
     }
     if let Some(labels) = given.remove("labels") {
         given.insert("labels".to_owned(), items_in(world, "finding_label", &labels)?);
@@ -181,12 +212,15 @@ fn set(world: &mut World, id: ObjectId, set: &Map<String, Value>, at: DateTime<U
         given.insert("assignee".to_owned(), user.map_or(Value::Null, |id| id.to_string().into()));
     }
     given.insert("changed_by".to_owned(), by.id.to_string().into());
+    // What a scan changes after this is not the user's.
+    given.insert("changed".to_owned(), format_time(at).into());
     let Some(Object::Weakness(weakness)) = world.object(id) else { return Err(missing("finding", id)) };
     let mut weakness = Weakness::clone(weakness);
     weakness.changed_at = at;
     weakness.settings.entry(Vendor::Probely).or_default().extend(given);
     world.put(weakness);
-    Ok(())
+    // Last, because the event shows all that was set.
+    if is_fixed { mark_fixed(world, id, at) } else { Ok(()) }
 }
 
 async fn change_these(call: &Call, ids: &[ObjectId], fields: &Map<String, Value>) -> Result<(), Failure> {
@@ -219,22 +253,36 @@ pub(super) async fn change_of_target(
     change_one(call, Some(target), id, fields).await
 }
 
-/// The findings that a bulk call names: `{target_id, finding_id}`, `TARGET-NUMBER`, or a number.
-fn bulk_found(view: &View, target: Option<&str>, fields: &Map<String, Value>) -> Result<Vec<Found>, Failure> {
-    let Some(Value::Array(ids)) = fields.get("ids") else {
-        return Err(Failure::field("ids", "This field is required."));
-    };
+/// The findings that a bulk call names, each once: `{target_id, finding_id}`, `TARGET-NUMBER`, or a
+/// number; of one target if one is named.
+fn bulk_found(view: &View, of: Option<&str>, fields: &Map<String, Value>) -> Result<Vec<Found>, Failure> {
+    let ids = fields.get("ids").and_then(entries).ok_or_else(|| Failure::field("ids", "This field is required."))?;
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    let all: Vec<&Arc<Target>> = view.targets().collect();
+    let by_id: HashMap<String, &Arc<Target>> = all.iter().map(|one| (vendor_id("target", one.id), *one)).collect();
+    let of_target = |target: &str, number: &str| {
+        let target = by_id.get(target).filter(|_| of.is_none_or(|of| of == target))?;
+        numbered(view, target, number.parse().ok()?)
+    };
+    let of_any = |number: &str| {
+        let number = number.parse().ok()?;
+        all.iter().find_map(|target| numbered(view, target, number))
+    };
+    let (mut found, mut missing, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for id in ids {
         let named = match (id.get("target_id"), id.get("finding_id")) {
             (Some(target), Some(finding)) => format!("{}-{}", text(target), text(finding)),
             _ => text(id),
         };
-        let of = target.filter(|_| !named.contains('-'));
-        match one(view, of, &named) {
-            Ok(one) => found.push(one),
-            Err(_) => missing.push(named),
+        let one = match (named.rsplit_once('-'), of) {
+            (Some((target, number)), _) => of_target(target, number),
+            (None, Some(of)) => of_target(of, &named),
+            (None, None) => of_any(&named),
+        };
+        match one {
+            Some(one) if seen.insert(one.0.id) => found.push(one),
+            Some(_) => (),
+            None => missing.push(named),
         }
     }
     if missing.is_empty() { Ok(found) } else { Err(Failure::MissingIds(missing)) }

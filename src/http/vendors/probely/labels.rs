@@ -1,6 +1,7 @@
 //! Labels of targets, findings and users. A target's labels are its tags, so that what another vendor
 //! calls a tag is a label here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,17 +12,21 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::call::{At, Call, Failure, Fields, View};
-use super::fields::{Rule, check, kept};
+use super::fields::{Rule, check, entries, kept};
 use super::list::{Key, Page, check_ids, is_among, is_found, order};
 use crate::event::Vendor;
 use crate::http::vendors::{Api, Params};
+use crate::problem::check_text;
 use crate::scanner::Refusal;
 use crate::scanner::items::{self, NewItem};
 use crate::vendors::probely::ids::vendor_id;
-use crate::vendors::probely::objects::{self, label_id};
+use crate::vendors::probely::objects::{self, label_id, tag_id};
 use crate::world::{Item, Target, World};
 
 const TARGET: &str = "target_label";
+
+/// The most labels of one thing. (HostedScan documents this of its tags, which are the same here.)
+const MOST_LABELS: usize = 10;
 
 /// What a caller may set of a label. (Documented.)
 const RULES: [(&str, Rule); 2] = [("name", Rule::Name(255)), ("color", Rule::Colour)];
@@ -67,12 +72,12 @@ impl Label {
 fn all(world: &World, collection: &str) -> Vec<Label> {
     let mut labels: Vec<Label> = world.items(Vendor::Probely, collection).map(Label::made).collect();
     if collection == TARGET {
+        let mut names: HashSet<String> = labels.iter().map(|label| label.name.clone()).collect();
+        let taken: HashSet<String> = labels.iter().map(|label| label.id.clone()).collect();
         for target in world.targets() {
-            for tag in &target.tags {
-                if labels.iter().all(|label| label.name != *tag) {
-                    let (id, name) = (label_id(tag), tag.clone());
-                    labels.push(Label { id, name, item: None, since: target.created_at });
-                }
+            for tag in target.tags.iter().filter(|tag| names.insert((*tag).clone())) {
+                let id = tag_id(tag, |id| taken.contains(id));
+                labels.push(Label { id, name: tag.clone(), item: None, since: target.created_at });
             }
         }
     }
@@ -83,8 +88,8 @@ fn all(world: &World, collection: &str) -> Vec<Label> {
 /// name that there is no label of makes one.
 pub(super) fn tags_in(world: &World, labels: &Value) -> Result<Vec<String>, Refusal> {
     let known = all(world, TARGET);
-    let mut tags = Vec::new();
-    for given in labels.as_array().into_iter().flatten() {
+    let mut tags: Vec<String> = Vec::new();
+    for given in entries(labels).unwrap_or_default() {
         let id = given.get("id").and_then(Value::as_str);
         let name = given.get("name").and_then(Value::as_str).or_else(|| given.as_str());
         let found = known.iter().find(|label| match (id, name) {
@@ -94,14 +99,21 @@ pub(super) fn tags_in(world: &World, labels: &Value) -> Result<Vec<String>, Refu
         });
         let tag = match (found, id, name) {
             (Some(label), ..) => label.name.clone(),
-            (None, None, Some(name)) if !name.trim().is_empty() => name.to_owned(),
+            // As every tag is checked.
+            (None, None, Some(name)) if check_text("/labels", name, 1_020).is_ok() => name.to_owned(),
             _ => return Err(Refusal::field("/labels", "Object does not exist.")),
         };
         if !tags.contains(&tag) {
             tags.push(tag);
         }
     }
+    check_count(tags.len())?;
     Ok(tags)
+}
+
+fn check_count(labels: usize) -> Result<(), Refusal> {
+    let reason = || format!("Ensure this field has no more than {MOST_LABELS} elements.");
+    if labels > MOST_LABELS { Err(Refusal::field("/labels", reason())) } else { Ok(()) }
 }
 
 /// The ids of the items that a list of labels of findings or users means.
@@ -109,25 +121,45 @@ pub(super) fn items_in(world: &World, collection: &str, labels: &Value) -> Resul
     let known = all(world, collection);
     let item = |given: &Value| {
         let by = given.get("id").or_else(|| given.get("name")).unwrap_or(given).as_str()?;
-        known.iter().find(|label| label.is_meant(by))?.item.as_ref().map(|item| item.id.to_string().into())
+        known.iter().find(|label| label.is_meant(by))?.item.as_ref().map(|item| item.id.to_string())
     };
-    let found: Option<Vec<Value>> = labels.as_array().into_iter().flatten().map(item).collect();
-    found.map(Value::from).ok_or_else(|| Refusal::field("/labels", "Object does not exist."))
+    let mut found: Vec<String> = Vec::new();
+    for given in entries(labels).unwrap_or_default() {
+        let id = item(given).ok_or_else(|| Refusal::field("/labels", "Object does not exist."))?;
+        if !found.contains(&id) {
+            found.push(id);
+        }
+    }
+    check_count(found.len())?;
+    Ok(found.into())
 }
 
-/// Whether a target has the labels of a parameter: one of them or, if the caller says `and`, all.
-pub(super) fn matches_labels(params: &Params, name: &'static str, target: &Target, view: &View) -> bool {
-    let wanted: Vec<&str> = params.all(name).collect();
-    if wanted.is_empty() {
-        return true;
+/// The labels that a list is narrowed to: targets have one of them or, if the caller says `and`, all.
+pub(super) struct LabelFilter<'p> {
+    /// The names that each value of the parameter means.
+    wanted: Vec<HashSet<String>>,
+    operator: Option<&'p str>,
+}
+
+impl<'p> LabelFilter<'p> {
+    pub(super) fn read(params: &'p Params, name: &str, world: &World) -> Self {
+        let values: Vec<&str> = params.all(name).collect();
+        let labels = if values.is_empty() { Vec::new() } else { all(world, TARGET) };
+        let names = |value: &&str| {
+            let meant = labels.iter().filter(|label| label.is_meant(value));
+            meant.map(|label| label.name.clone()).collect()
+        };
+        let operator = if name == "label" { "label_logical_operator" } else { "target_label_logical_operator" };
+        Self { wanted: values.iter().map(names).collect(), operator: params.get(operator) }
     }
-    let operator = if name == "label" { "label_logical_operator" } else { "target_label_logical_operator" };
-    let labels = all(&view.world, TARGET);
-    let own: Vec<&Label> = labels.iter().filter(|label| target.tags.contains(&label.name)).collect();
-    let has = |wanted: &&str| own.iter().any(|label| label.is_meant(wanted));
-    match params.get(operator) {
-        Some("and") => wanted.iter().all(has),
-        _ => wanted.iter().any(has),
+
+    pub(super) fn holds(&self, target: &Target) -> bool {
+        let has = |names: &HashSet<String>| target.tags.iter().any(|tag| names.contains(tag));
+        match self.operator {
+            _ if self.wanted.is_empty() => true,
+            Some("and") => self.wanted.iter().all(has),
+            _ => self.wanted.iter().any(has),
+        }
     }
 }
 
@@ -163,6 +195,11 @@ pub(super) fn one() -> MethodRouter<Api> {
     .delete(remove)
 }
 
+/// Checks a name as every tag is checked.
+fn check_name(name: &str) -> Result<(), Refusal> {
+    check_text("/name", name, 1_020).map_err(|problem| Refusal::Invalid(vec![problem]))
+}
+
 fn find(world: &World, collection: &str, id: &str) -> Option<Label> {
     all(world, collection).into_iter().find(|label| label.id == id)
 }
@@ -187,6 +224,7 @@ async fn create(call: Call, collection: &'static str, fields: Map<String, Value>
     let name = set.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let added = call
         .change(|world, rules| {
+            check_name(&name)?;
             if all(world, collection).iter().any(|label| label.name == name) {
                 return Err(Refusal::field("/name", "A label with this name already exists."));
             }
@@ -215,6 +253,7 @@ async fn change(call: Call, At((path, id)): At<(String, String)>, Fields(fields)
             let gone = || Refusal::NotFound("there is no such label".to_owned());
             let label = find(world, collection, &id).ok_or_else(gone)?;
             let name = set.get("name").and_then(Value::as_str).unwrap_or(&label.name).to_owned();
+            check_name(&name)?;
             if all(world, collection).iter().any(|other| other.name == name && other.id != label.id) {
                 return Err(Refusal::field("/name", "A label with this name already exists."));
             }

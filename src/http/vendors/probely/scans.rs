@@ -6,9 +6,9 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use super::call::{At, Call, Failure, Fields, View, user_of};
-use super::fields::{Rule, check, kept};
-use super::labels::matches_labels;
+use super::call::{self, At, Call, Failure, Fields, View, user_of};
+use super::fields::{Rule, check, entries, kept};
+use super::labels::LabelFilter;
 use super::list::{Key, Page, check_ids, is_among, is_found, order, time};
 use super::targets::PROFILES;
 use crate::event::Vendor;
@@ -38,7 +38,7 @@ pub(super) fn shown(scan: &Scan, view: &View) -> Option<Value> {
 }
 
 /// The scanner that a scan of this profile stands for. (A choice: Probely has one of its own.)
-fn scanner_of(profile: &str) -> Scanner {
+pub(super) fn scanner_of(profile: &str) -> Scanner {
     if profile == "full" { Scanner::OwaspZapActive } else { Scanner::OwaspZap }
 }
 
@@ -111,8 +111,8 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
     let mut all: Vec<Arc<Scan>> = all_objects(&call.api, call.account_id, Kind::Scan, target_id).await?;
     all.retain(|scan| view.target_of(scan.target_id).is_some());
     check_ids(params, |id| all.iter().any(|scan| vendor_id("scan", scan.id) == id))?;
-    let within = Within::read(params)?;
-    all.retain(|scan| is_wanted(scan, params, &view) && within.holds(scan));
+    let (within, labels) = (Within::read(params)?, LabelFilter::read(params, "label", &view.world));
+    all.retain(|scan| is_wanted(scan, params, &labels, &view) && within.holds(scan));
     order(&mut all, params, "-changed", |scan, field| {
         Some(match field {
             "changed" => scan.ended_at.or(scan.paused_at).or(scan.started_at).unwrap_or(scan.created_at).into(),
@@ -126,12 +126,12 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
     page.of(all, |scan| shown(scan, &view))
 }
 
-fn is_wanted(scan: &Scan, params: &Params, view: &View) -> bool {
+fn is_wanted(scan: &Scan, params: &Params, labels: &LabelFilter<'_>, view: &View) -> bool {
     let Some(target) = view.target_of(scan.target_id) else { return false };
     is_among(params, "id", &vendor_id("scan", scan.id))
         && is_among(params, "status", objects::status(scan.state))
         && is_among(params, "target", &vendor_id("target", target.id))
-        && matches_labels(params, "label", target, view)
+        && labels.holds(target)
         && is_found(params, &[&target.label, &target.address])
 }
 
@@ -198,9 +198,8 @@ pub(super) async fn act(
 
 /// The ids in a list of objects with an `id`.
 pub(super) fn ids_in(fields: &Map<String, Value>, name: &str) -> Result<Vec<String>, Failure> {
-    let Some(Value::Array(items)) = fields.get(name) else {
-        return Err(Failure::field(name, "This field is required."));
-    };
+    let items = fields.get(name).and_then(entries);
+    let items = items.ok_or_else(|| Failure::field(name, "This field is required."))?;
     let id = |item: &Value| item.get("id").unwrap_or(item).as_str().map(str::to_owned);
     let ids: Option<Vec<String>> = items.iter().map(id).collect();
     ids.filter(|ids| !ids.is_empty()).ok_or_else(|| Failure::field(name, "Give a list of objects with an id."))
@@ -212,36 +211,23 @@ pub(super) async fn bulk(call: Call, At(name): At<String>, Fields(fields): Field
     }
     let act = action(&name)?;
     let view = call.view().await?;
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for id in ids_in(&fields, "scans")? {
-        match scan(&call, None, &id, &view).await {
-            Ok(scan) => found.push(scan),
-            Err(Failure::Detail(status, _)) if status == http::StatusCode::NOT_FOUND => missing.push(id),
-            Err(failure) => return Err(failure),
-        }
-    }
-    if !missing.is_empty() {
-        return Err(Failure::MissingIds(missing));
-    }
-    found.iter().try_for_each(|scan| check_running(scan))?;
-    let changed =
-        call.change(|world, rules| found.iter().map(|scan| act(world, rules, scan.id)).collect::<Result<Vec<_>, _>>());
+    let all: Vec<Arc<Scan>> = all_objects(&call.api, call.account_id, Kind::Scan, None).await?;
+    let own = all.into_iter().filter(|scan| view.target_of(scan.target_id).is_some());
+    let known = own.map(|scan| (vendor_id("scan", scan.id), scan)).collect();
+    let found = call::many(&known, ids_in(&fields, "scans")?.into_iter())?;
+    found.iter().try_for_each(|(scan, _)| check_running(scan))?;
+    let changed = call
+        .change(|world, rules| found.iter().map(|(scan, _)| act(world, rules, scan.id)).collect::<Result<Vec<_>, _>>());
     many(&call, &changed.await?).await
 }
 
 async fn bulk_start(call: Call, mut fields: Map<String, Value>) -> Result<Response, Failure> {
-    let view = call.view().await?;
-    let ids = ids_in(&fields, "targets")?;
-    let missing: Vec<String> = ids.iter().filter(|id| view.target(id).is_err()).cloned().collect();
-    if !missing.is_empty() {
-        return Err(Failure::MissingIds(missing));
-    }
-    let targets: Vec<ObjectId> = ids.iter().filter_map(|id| view.target(id).ok()).map(|target| target.id).collect();
+    let targets = call.view().await?.many_targets(ids_in(&fields, "targets")?.into_iter())?;
     fields.remove("targets");
     check(&fields, &RULES, &[])?;
     let set = kept(&fields, &RULES);
     let start_all = |world: &mut World, rules: Rules<'_>| {
-        targets.iter().map(|target| start_with(world, rules, *target, &set, None)).collect::<Result<Vec<_>, _>>()
+        targets.iter().map(|(target, _)| start_with(world, rules, *target, &set, None)).collect::<Result<Vec<_>, _>>()
     };
     let scans = call.change(start_all).await?;
     many(&call, &scans).await

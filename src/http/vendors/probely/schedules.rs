@@ -10,11 +10,11 @@ use chrono_tz::Tz;
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::call::{At, Call, Failure, Fields, View};
-use super::fields::{Rule, as_flag, as_time, check, kept};
-use super::labels::matches_labels;
+use super::call::{self, At, Call, Failure, Fields, View};
+use super::fields::{BLACKOUT, Rule, as_flag, as_time, check, kept};
+use super::labels::LabelFilter;
 use super::list::{Key, Page, check_ids, is_among, is_found, order};
-use super::scans::ids_in;
+use super::scans::{ids_in, scanner_of};
 use super::targets::PROFILES;
 use crate::clock::format_time;
 use crate::event::Vendor;
@@ -25,22 +25,22 @@ use crate::scanner::schedules::{Recurring, put_recurring, remove as remove_sched
 use crate::vendors::probely::ids::vendor_id;
 use crate::vendors::probely::objects;
 use crate::world::ticks::{Every, Nth, Recurrence};
-use crate::world::{Scanner, Schedule, Target, World};
+use crate::world::{Schedule, Target, World};
 
 /// What a caller may set of a scheduled scan. (Documented by the official client.)
 const RULES: [(&str, Rule); 12] = [
     ("date_time", Rule::Time),
     ("recurrence", Rule::Choice(&["", "h", "d", "w", "m", "q"])),
-    ("timezone", Rule::Text(64)),
+    ("timezone", Rule::Zone),
     ("run_on_day_of_week", Rule::Flag),
     ("scheduled_day_of_week", Rule::MaybeNumber),
-    ("week_index", Rule::ChoiceOrNull(&["first", "second", "third", "fourth", "last"])),
+    ("week_index", Rule::ChoiceOrNull(&["first", "second", "third", "fourth", "last", ""])),
     ("scan_profile", Rule::Choice(PROFILES)),
     ("partial_scan", Rule::Flag),
     ("override_target_settings", Rule::Flag),
     ("incremental", Rule::Flag),
     ("reduced_scope", Rule::Flag),
-    ("blackout_period", Rule::Object),
+    ("blackout_period", Rule::FieldsOrNull(BLACKOUT)),
 ];
 
 /// A schedule of Probely's kind, and its target.
@@ -82,10 +82,11 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
     let target = target.map(|target| view.target(target)).transpose()?;
     check_ids(params, |id| find(&view, None, id).is_ok())?;
     let mut found = all(&view, target.map(|target| &**target));
+    let labels = LabelFilter::read(params, "label", &view.world);
     found.retain(|(schedule, target)| {
         is_among(params, "id", &vendor_id("scheduled_scan", schedule.id))
             && is_among(params, "target", &vendor_id("target", target.id))
-            && matches_labels(params, "label", target, &view)
+            && labels.holds(target)
             && is_found(params, &[&target.label, &target.address])
     });
     order(&mut found, params, "-changed", |(schedule, _), field| match field {
@@ -105,9 +106,7 @@ fn changed_at(schedule: &Schedule) -> String {
 fn recurring(known: Option<&Schedule>, given: &Map<String, Value>, at: DateTime<Utc>) -> Result<Recurring, Failure> {
     let text = |name: &str| given.get(name).and_then(Value::as_str);
     let timezone = text("timezone").or(known.map(|known| &*known.timezone)).unwrap_or("UTC").to_owned();
-    let Ok(zone) = timezone.parse::<Tz>() else {
-        return Err(Failure::field("timezone", format!("\"{timezone}\" is not a valid choice.")));
-    };
+    let zone = timezone.parse::<Tz>().unwrap_or(Tz::UTC);
     let before = known.and_then(|known| known.recurrence);
     let first_at = text("date_time").and_then(|time| as_time(time, zone));
     let first_at = first_at.or(before.map(|before| before.first_at));
@@ -121,18 +120,19 @@ fn recurring(known: Option<&Schedule>, given: &Map<String, Value>, at: DateTime<
         Some("q") => Every::Quarter,
         Some(_) => Every::Never,
     };
+    let on_before = before.and_then(|before| before.on);
     let on = match given.get("run_on_day_of_week").and_then(as_flag) {
-        None => before.and_then(|before| before.on),
         Some(false) => None,
-        Some(true) => Some(weekday(given)?),
+        None if on_before.is_none() => None,
+        _ => Some(weekday(given, on_before)?),
     };
     if every == Every::Never && first_at <= at && known.is_none_or(|known| known.recurrence.is_none()) {
         return Err(Failure::field("date_time", "The date must be in the future."));
     }
     let mut settings = known.map(|known| known.settings.clone()).unwrap_or_default();
     let own = settings.entry(Vendor::Probely).or_default();
-    const KEPT: [&str; 5] =
-        ["scan_profile", "partial_scan", "override_target_settings", "incremental", "reduced_scope"];
+    const KEPT: [&str; 6] =
+        ["scan_profile", "partial_scan", "override_target_settings", "incremental", "reduced_scope", "blackout_period"];
     own.extend(
         given
             .iter()
@@ -140,35 +140,47 @@ fn recurring(known: Option<&Schedule>, given: &Map<String, Value>, at: DateTime<
             .map(|(name, value)| (name.clone(), value.clone())),
     );
     own.insert("changed".to_owned(), format_time(at).into());
-    let scanner = if text("scan_profile") == Some("full") { Scanner::OwaspZapActive } else { Scanner::OwaspZap };
+    let scanner = scanner_of(own.get("scan_profile").and_then(Value::as_str).unwrap_or_default());
     Ok(Recurring { recurrence: Recurrence { first_at, every, on }, timezone, scanner, settings })
 }
 
-/// Which weekday of a month is meant.
-fn weekday(given: &Map<String, Value>) -> Result<(Nth, Weekday), Failure> {
-    let nth = match given.get("week_index").and_then(Value::as_str) {
-        Some("first") => Nth::First,
-        Some("second") => Nth::Second,
-        Some("third") => Nth::Third,
-        Some("fourth") => Nth::Fourth,
-        Some("last") => Nth::Last,
+/// Which weekday of a month is meant; what was not given is as it was.
+fn weekday(given: &Map<String, Value>, before: Option<(Nth, Weekday)>) -> Result<(Nth, Weekday), Failure> {
+    let nth = match (given.get("week_index").and_then(Value::as_str), before) {
+        (Some("first"), _) => Nth::First,
+        (Some("second"), _) => Nth::Second,
+        (Some("third"), _) => Nth::Third,
+        (Some("fourth"), _) => Nth::Fourth,
+        (Some("last"), _) => Nth::Last,
+        (_, Some((nth, _))) => nth,
         _ => return Err(Failure::field("week_index", "This field is required.")),
     };
     const DAYS: [Weekday; 7] =
         [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
-    let day = given.get("scheduled_day_of_week").and_then(Value::as_u64).and_then(|day| usize::try_from(day).ok());
-    let day = day.and_then(|day| DAYS.get(day.checked_sub(1)?));
-    day.map(|day| (nth, *day)).ok_or_else(|| Failure::field("scheduled_day_of_week", "Give a day from 1 to 7."))
+    let wrong = || Failure::field("scheduled_day_of_week", "Give a day from 1 to 7.");
+    let day = match (given.get("scheduled_day_of_week").and_then(Value::as_i64), before) {
+        (Some(day), _) => day,
+        (None, Some((_, day))) => return Ok((nth, day)),
+        (None, None) => return Err(wrong()),
+    };
+    let day = usize::try_from(day).ok().and_then(|day| DAYS.get(day.checked_sub(1)?));
+    day.map(|day| (nth, *day)).ok_or_else(wrong)
 }
 
 async fn add(call: &Call, targets: &[ObjectId], given: &Map<String, Value>) -> Result<Vec<ObjectId>, Failure> {
     check(given, &RULES, &["date_time"])?;
-    let new = recurring(None, &kept(given, &RULES), super::call::now(call))?;
+    let new = recurring(None, &kept(given, &RULES), call::now(call))?;
     call.change(|world, rules| {
         let add = |world: &mut World, id: &ObjectId| {
             let gone = || Refusal::NotFound("there is no such target".to_owned());
             let target = world.target(*id).cloned().ok_or_else(gone)?;
-            Ok(put_recurring(world, None, &target, new.clone(), rules.now)?.id)
+            let mut new = new.clone();
+            let own = new.settings.entry(Vendor::Probely).or_default();
+            if let (None, Some(set)) = (own.get("scan_profile"), objects::own(&target.settings)) {
+                own.extend(set.get("scan_profile").map(|profile| ("scan_profile".to_owned(), profile.clone())));
+                new.scanner = scanner_of(own.get("scan_profile").and_then(Value::as_str).unwrap_or_default());
+            }
+            Ok(put_recurring(world, None, &target, new, rules.now)?.id)
         };
         targets.iter().map(|id| add(world, id)).collect()
     })
@@ -208,13 +220,8 @@ fn inner(fields: &Map<String, Value>) -> Result<&Map<String, Value>, Failure> {
 }
 
 pub(super) async fn bulk_create(call: Call, Fields(fields): Fields) -> Result<Response, Failure> {
-    let view = call.view().await?;
-    let ids = ids_in(&fields, "targets")?;
-    let missing: Vec<String> = ids.iter().filter(|id| view.target(id).is_err()).cloned().collect();
-    if !missing.is_empty() {
-        return Err(Failure::MissingIds(missing));
-    }
-    let targets: Vec<ObjectId> = ids.iter().filter_map(|id| view.target(id).ok()).map(|target| target.id).collect();
+    let found = call.view().await?.many_targets(ids_in(&fields, "targets")?.into_iter())?;
+    let targets: Vec<ObjectId> = found.into_iter().map(|(id, _)| id).collect();
     let added = add(&call, &targets, inner(&fields)?).await?;
     many(&call, StatusCode::CREATED, &added).await
 }
@@ -222,19 +229,14 @@ pub(super) async fn bulk_create(call: Call, Fields(fields): Fields) -> Result<Re
 /// The scheduled scans that a bulk call names.
 async fn bulk_found(call: &Call, fields: &Map<String, Value>) -> Result<Vec<Found>, Failure> {
     let view = call.view().await?;
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for id in ids_in(fields, "scheduledscans")? {
-        match find(&view, None, &id) {
-            Ok(one) => found.push(one),
-            Err(_) => missing.push(id),
-        }
-    }
-    if missing.is_empty() { Ok(found) } else { Err(Failure::MissingIds(missing)) }
+    let known = all(&view, None).into_iter().map(|one| (vendor_id("scheduled_scan", one.0.id), one)).collect();
+    let found = call::many(&known, ids_in(fields, "scheduledscans")?.into_iter())?;
+    Ok(found.into_iter().map(|(one, _)| one).collect())
 }
 
 async fn change_these(call: &Call, found: &[Found], given: &Map<String, Value>) -> Result<(), Failure> {
     check(given, &RULES, &[])?;
-    let now = super::call::now(call);
+    let now = call::now(call);
     let given = kept(given, &RULES);
     let changes =
         found.iter().map(|(schedule, target)| Ok((schedule.id, target, recurring(Some(schedule), &given, now)?)));

@@ -9,13 +9,14 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::call::{At, Call, Failure, Fields, View};
-use super::fields::{Rule, check, kept};
-use super::labels::{matches_labels, tags_in};
+use super::fields::{BLACKOUT, Rule, check, entries, kept};
+use super::labels::{LabelFilter, tags_in};
 use super::list::{Key, Page, check_ids, flag, is_among, is_found, order};
 use super::things::teams_in;
 use crate::event::Vendor;
 use crate::http::vendors::Params;
 use crate::id::ObjectId;
+use crate::problem::check_text;
 use crate::scanner::targets::{NewTarget, add_target, remove_target, rename_target, verify_target};
 use crate::scanner::{Refusal, missing};
 use crate::vendors::probely::ids::vendor_id;
@@ -40,7 +41,7 @@ const RULES: [(&str, Rule); 23] = [
     ("include_deduplicated_endpoints", Rule::MaybeFlag),
     ("fail_fast", Rule::MaybeFlag),
     ("login_video", Rule::UrlOrNull),
-    ("blackout_period", Rule::Object),
+    ("blackout_period", Rule::FieldsOrNull(BLACKOUT)),
     ("incremental", Rule::Flag),
     ("reduced_scope", Rule::Flag),
     ("schedule_incremental", Rule::Flag),
@@ -49,11 +50,11 @@ const RULES: [(&str, Rule); 23] = [
     ("schedule_crawl_sequences_only", Rule::Flag),
     ("labels", Rule::List),
     ("teams", Rule::List),
-    ("connected_target", Rule::Object),
+    ("connected_target", Rule::MaybeText(255)),
 ];
 
 /// What a caller may set of a target's site. (Documented.)
-const SITE: [(&str, Rule); 31] = [
+const SITE: [(&str, Rule); 30] = [
     ("url", Rule::Url),
     ("name", Rule::Text(255)),
     ("desc", Rule::Text(10_000)),
@@ -79,19 +80,18 @@ const SITE: [(&str, Rule); 31] = [
     ("otp_digits", Rule::Numbers(&[6, 7, 8])),
     ("otp_field", Rule::Text(255)),
     ("otp_submit", Rule::Text(255)),
-    ("otp_login_sequence_totp_value", Rule::Text(255)),
+    ("otp_login_sequence_totp_value", Rule::Text(8)),
     ("otp_type", Rule::Choice(&["totp", "other"])),
     ("otp_url", Rule::MaybeUrl),
     ("api_scan_settings", Rule::FieldsOrNull(&API)),
     ("skip_reachability_check", Rule::Flag),
-    ("logout_detectors", Rule::List),
 ];
 
 /// What a caller may set of how an API is scanned. (Documented.)
 const API: [(&str, Rule); 12] = [
     ("api_schema_type", Rule::Choice(&["openapi", "postman"])),
     ("api_schema_url", Rule::UrlOrNull),
-    ("api_schema_file", Rule::Text(255)),
+    ("api_schema_file", Rule::MaybeText(255)),
     ("custom_api_parameters", Rule::Pairs),
     ("media_type", Rule::Choice(&["application/json", "application/x-www-form-urlencoded"])),
     ("api_login_url", Rule::MaybeUrl),
@@ -128,8 +128,9 @@ pub(super) async fn list(call: Call, params: Params) -> Result<Response, Failure
     let page = Page::read(&params)?;
     let view = call.view().await?;
     check_ids(&params, |id| view.target(id).is_ok())?;
-    let abouts = view.targets().map(|target| view.world.about(target));
-    let mut all: Vec<About> = abouts.filter(|about| is_wanted(about, &params, &view)).collect();
+    let labels = LabelFilter::read(&params, "label", &view.world);
+    let own = view.targets().filter(|target| labels.holds(target)).map(|target| view.world.about(target));
+    let mut all: Vec<About> = own.filter(|about| is_wanted(about, &params)).collect();
     order(&mut all, &params, "-changed", |About { target, counts }, field| {
         Some(match field {
             "changed" => target.changed_at.into(),
@@ -143,7 +144,7 @@ pub(super) async fn list(call: Call, params: Params) -> Result<Response, Failure
     page.of(all, |about| shown(about, &view))
 }
 
-fn is_wanted(about: &About, params: &Params, view: &View) -> bool {
+fn is_wanted(about: &About, params: &Params) -> bool {
     let About { target, counts } = about;
     let set = |name| objects::own(&target.settings).and_then(|own| own.get(name)?.as_str());
     let risk = match counts.worst() {
@@ -158,7 +159,6 @@ fn is_wanted(about: &About, params: &Params, view: &View) -> bool {
         && is_among(params, "risk", &risk)
         && is("verified", target.is_verified)
         && is("unlimited", true)
-        && matches_labels(params, "label", target, view)
         && is_found(params, &[&target.label, &target.address])
 }
 
@@ -185,22 +185,31 @@ pub(super) async fn create(call: Call, params: Params, Fields(fields): Fields) -
         .change(|world, rules| {
             let new =
                 NewTarget { address: url.clone(), kind: Some(TargetKind::Url), may_repeat, ..NewTarget::default() };
-            let id = add_target(world, set_on_new(world, new, &set, rules.now)?, rules.now)?.id;
-            Ok(id)
+            let new = set_on_new(world, new, &set)?;
+            Ok(add_target(world, new, rules.now).map_err(in_own_words)?.id)
         })
         .await?;
     show_now(&call, StatusCode::CREATED, added).await
 }
 
+/// A refusal with the names that the fields have here.
+fn in_own_words(refusal: Refusal) -> Refusal {
+    let Refusal::Invalid(mut problems) = refusal else { return refusal };
+    for problem in &mut problems {
+        let name = match problem.pointer.split('/').nth(1) {
+            Some("label") => "/site/name",
+            Some("tags") => "/labels",
+            _ => "/site/url",
+        };
+        name.clone_into(&mut problem.pointer);
+    }
+    Refusal::Invalid(problems)
+}
+
 /// A new target with what was set of it.
-fn set_on_new(
-    world: &World,
-    mut new: NewTarget,
-    set: &Map<String, Value>,
-    at: DateTime<Utc>,
-) -> Result<NewTarget, Refusal> {
+fn set_on_new(world: &World, mut new: NewTarget, set: &Map<String, Value>) -> Result<NewTarget, Refusal> {
     let (mut label, mut tags) = (String::new(), Vec::new());
-    apply(world, (&mut label, &mut tags, &mut new.settings), set, at)?;
+    apply(world, (&mut label, &mut tags, &mut new.settings), set)?;
     Ok(NewTarget { label, tags, ..new })
 }
 
@@ -209,7 +218,6 @@ fn apply(
     world: &World,
     (label, tags, settings): (&mut String, &mut Vec<String>, &mut Settings),
     set: &Map<String, Value>,
-    _at: DateTime<Utc>,
 ) -> Result<(), Refusal> {
     let mut set = set.clone();
     if let Some(labels) = set.remove("labels") {
@@ -221,6 +229,9 @@ fn apply(
     if let Some(Value::Object(site)) = set.get_mut("site") {
         site.remove("url");
         if let Some(name) = site.remove("name").and_then(|name| name.as_str().map(str::to_owned)) {
+            if !name.is_empty() {
+                check_text("/site/name", &name, 1_020).map_err(|problem| Refusal::Invalid(vec![problem]))?;
+            }
             *label = name;
         }
         if let Some(Value::Object(given)) = site.get("api_scan_settings") {
@@ -232,8 +243,19 @@ fn apply(
             site.insert("api_scan_settings".to_owned(), whole);
         }
     }
-    merge(settings.entry(Vendor::Probely).or_default(), set);
-    Ok(())
+    let own = settings.entry(Vendor::Probely).or_default();
+    merge(own, set);
+    check_size(own)
+}
+
+/// The most bytes that are set on one thing. (Assumed: a target is part of every webhook about it.)
+const MOST_BYTES: usize = 65_536;
+
+/// Checks that what is set on one thing is not too much in all.
+pub(super) fn check_size(set: &Map<String, Value>) -> Result<(), Refusal> {
+    let length = serde_json::to_string(set).map_or(0, |text| text.len());
+    let reason = || format!("These are {length} bytes of settings; at most {MOST_BYTES} are kept.");
+    if length > MOST_BYTES { Err(Refusal::field("", reason())) } else { Ok(()) }
 }
 
 /// Sets fields, those of objects one by one.
@@ -250,7 +272,7 @@ fn merge(own: &mut Map<String, Value>, set: Map<String, Value>) {
 fn change_one(world: &mut World, id: ObjectId, set: &Map<String, Value>, at: DateTime<Utc>) -> Result<(), Refusal> {
     let target = world.target(id).cloned().ok_or_else(|| missing("target", id))?;
     let mut target = Target::clone(&target);
-    apply(world, (&mut target.label, &mut target.tags, &mut target.settings), set, at)?;
+    apply(world, (&mut target.label, &mut target.tags, &mut target.settings), set)?;
     target.changed_at = at;
     let url = set.get("site").and_then(|site| site.get("url")).and_then(Value::as_str);
     let url = url.filter(|url| url_of(&target).as_deref() != Some(*url)).map(str::to_owned);
@@ -277,18 +299,9 @@ pub(super) async fn remove(call: Call, At(id): At<String>) -> Result<Response, F
 
 /// The targets that a bulk call names, by our ids and by Probely's.
 async fn bulk_ids(call: &Call, fields: &Map<String, Value>) -> Result<Vec<(ObjectId, String)>, Failure> {
-    let Some(Value::Array(ids)) = fields.get("ids") else {
-        return Err(Failure::field("ids", "This field is required."));
-    };
-    let view = call.view().await?;
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for id in ids.iter().map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned)) {
-        match view.target(&id) {
-            Ok(target) => found.push((target.id, id)),
-            Err(_) => missing.push(id),
-        }
-    }
-    if missing.is_empty() { Ok(found) } else { Err(Failure::MissingIds(missing)) }
+    let ids = fields.get("ids").and_then(entries).ok_or_else(|| Failure::field("ids", "This field is required."))?;
+    let text = |id: &Value| id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+    call.view().await?.many_targets(ids.iter().map(text))
 }
 
 fn ids_of(found: &[(ObjectId, String)]) -> Response {
@@ -304,8 +317,7 @@ pub(super) async fn bulk_update(call: Call, Fields(fields): Fields) -> Result<Re
 }
 
 pub(super) async fn bulk_remove(call: Call, Fields(fields): Fields) -> Result<Response, Failure> {
-    let mut found = bulk_ids(&call, &fields).await?;
-    found.dedup();
+    let found = bulk_ids(&call, &fields).await?;
     call.change(|world, rules| found.iter().try_for_each(|(id, _)| remove_target(world, *id, rules.now))).await?;
     Ok(ids_of(&found))
 }

@@ -10,15 +10,19 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::call::{At, Call, Failure, Fields, View};
-use super::fields::{Rule, check, kept};
+use super::fields::{Rule, check, entries, kept};
 use super::list::{Key, Page, check_ids, flag, is_among, is_found, order};
+use super::targets::check_size;
 use crate::event::Vendor;
 use crate::http::vendors::{Api, Params};
-use crate::scanner::Refusal;
 use crate::scanner::items::{self, NewItem};
+use crate::scanner::{Refusal, Rules, missing};
 use crate::vendors::probely::ids::vendor_id;
 use crate::vendors::probely::objects;
 use crate::world::{Item, World};
+
+/// The most items of one collection that a target has. (Assumed; a target shows its extra hosts.)
+const MOST_OF_A_TARGET: usize = 100;
 
 /// A collection of items: how its fields are checked, and how an item is shown.
 #[derive(Clone, Copy)]
@@ -97,6 +101,14 @@ impl Collection {
         shown
     }
 
+    /// Checks that an item is not too large for what shows it; what is shown only if asked for does
+    /// not count.
+    fn check_size(&self, fields: &Map<String, Value>) -> Result<(), Refusal> {
+        let mut shown = fields.clone();
+        shown.remove("content");
+        check_size(&shown)
+    }
+
     async fn list(&self, call: Call, target: Option<&str>, params: Params) -> Result<Response, Failure> {
         let page = Page::read(&params)?;
         let view = call.view().await?;
@@ -135,7 +147,18 @@ impl Collection {
         check(&fields, self.rules, self.needed)?;
         let (vendor, collection, fields, is_fixed) = (Vendor::Probely, self.name, kept(&fields, self.rules), false);
         let new = NewItem { vendor, collection, target_id, fields, is_fixed };
-        let added = call.change(|world, rules| items::add(world, new.clone(), rules.now)).await?;
+        let add = |world: &mut World, rules: Rules<'_>| {
+            if let Some(id) = target_id {
+                world.target(id).ok_or_else(|| missing("target", id))?;
+                let own = world.items(vendor, collection).filter(|item| item.target_id == Some(id));
+                if own.count() >= MOST_OF_A_TARGET {
+                    return Err(Refusal::Conflict(format!("A target has no more than {MOST_OF_A_TARGET} of these.")));
+                }
+            }
+            self.check_size(&new.fields)?;
+            items::add(world, new.clone(), rules.now)
+        };
+        let added = call.change(add).await?;
         let view = call.view().await?;
         Ok((StatusCode::CREATED, Json(self.shown(&added, &params, &view))).into_response())
     }
@@ -156,7 +179,12 @@ impl Collection {
         let known = self.find(&call.view().await?, target, id)?;
         check(&fields, self.rules, &[])?;
         let set = kept(&fields, self.rules);
-        let changed = call.change(|world, rules| items::change(world, known.id, set.clone(), rules.now)).await?;
+        let change = |world: &mut World, rules: Rules<'_>| {
+            let changed = items::change(world, known.id, set.clone(), rules.now)?;
+            self.check_size(&changed.fields)?;
+            Ok(changed)
+        };
+        let changed = call.change(change).await?;
         let view = call.view().await?;
         Ok(Json(self.shown(&changed, &params, &view)).into_response())
     }
@@ -254,10 +282,16 @@ pub(super) fn teams_in(world: &World, teams: &Value) -> Result<Value, Refusal> {
     let team = |given: &Value| {
         let id = given.get("id").unwrap_or(given).as_str()?;
         let mut known = world.items(Vendor::Probely, TEAMS.name);
-        known.find(|item| vendor_id("team", item.id) == id).map(|item| item.id.to_string().into())
+        known.find(|item| vendor_id("team", item.id) == id).map(|item| item.id.to_string())
     };
-    let found: Option<Vec<Value>> = teams.as_array().into_iter().flatten().map(team).collect();
-    found.map(Value::from).ok_or_else(|| Refusal::field("/teams", "Object does not exist."))
+    let mut found: Vec<String> = Vec::new();
+    for given in entries(teams).unwrap_or_default() {
+        let id = team(given).ok_or_else(|| Refusal::field("/teams", "Object does not exist."))?;
+        if !found.contains(&id) {
+            found.push(id);
+        }
+    }
+    Ok(found.into())
 }
 
 pub(super) async fn profiles(_: Call, params: Params) -> Result<Response, Failure> {

@@ -111,7 +111,7 @@ fn url_in(api: &Api, fields: &mut Map<String, Value>) -> Result<Option<Url>, Fai
     let Some(text) = take_text(fields, "url") else { return Ok(None) };
     let url =
         parse_url("/url", &text).map_err(|problem| Failure::field("url", format!("The URL {}.", problem.reason)))?;
-    if api.probely_https_only && url.scheme() != "https" {
+    if api.vendors.probely.https_only && url.scheme() != "https" {
         let way_out = "to take http as well, set vendors.probely.https_only = false";
         return Err(Failure::field("url", format!("The URL must be https; {way_out}.")));
     }

@@ -21,7 +21,8 @@ pub(crate) fn finding(weakness: &Weakness, target: &Target, scene: Scene<'_>) ->
         _ => json!({}),
     };
     let own = own(&weakness.settings);
-    let changed_by = match own.and_then(|own| own.get("changed_by")) {
+    let is_users = own_text(&weakness.settings, "changed") == Some(&*format_time(weakness.changed_at));
+    let changed_by = match own.and_then(|own| own.get("changed_by")).filter(|_| is_users) {
         Some(id) => simple_user(user_or(scene, serde_json::from_value(id.clone()).ok())),
         // The id is a real one, from before ids were Base58.
         None => json!({"id": "-sDw5iRCtV3Y", "email": "", "name": "Probely"}),

@@ -22,7 +22,7 @@ pub(crate) use finding::{finding, is_new, is_retesting, severity, state};
 pub(crate) use scan::{scan, status};
 pub(crate) use target::{label_id, simple_scope, target, url_of};
 use things::labels_of;
-pub(crate) use things::{asset, label, label_of_tag, profiles, scheduled_scan, sequence, team};
+pub(crate) use things::{asset, label, label_of_tag, profiles, scheduled_scan, sequence, tag_id, team};
 pub(crate) use user::{profile_of, user};
 
 /// What an object is shown with: the world that it is part of, and who has changed it last.

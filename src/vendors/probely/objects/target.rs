@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use serde_json::{Value, json};
 
 use super::scan::{running_scan, short_scan};
-use super::things::{assets_of, label_of_tag, next_scan_of, profiles_of, teams_of};
+use super::things::{assets_of, blackout, has_assets, label_of_tag, next_scan_of, profiles_of, teams_of};
 use super::{Scene, cut, overlay, own, own_text, severity, simple_user};
 use crate::clock::format_time;
 use crate::vendors::probely::ids::{derived_id, vendor_id, verification_token};
@@ -58,6 +58,7 @@ pub(crate) fn target(about: &About, scene: Scene<'_>) -> Option<Value> {
     // What was set of these is told with more than was given.
     shown["site"] = site(target, scene)?;
     shown["assets"] = assets_of(target, scene).into();
+    shown["blackout_period"] = blackout(&target.settings, &format_time(target.changed_at), scene);
     shown["labels"] = labels(target, scene).into();
     shown["teams"] = teams_of(target, scene).into();
     Some(shown)
@@ -70,19 +71,19 @@ fn type_of(target: &Target) -> &str {
 
 /// A target as scans and findings show it.
 pub(crate) fn simple_scope(target: &Target, scene: Scene<'_>) -> Option<Value> {
-    let assets = assets_of(target, scene);
     let mut shown = json!({
         "id": vendor_id("target", target.id), "name": "",
         "site": null,
         "type": "single", "desc": "",
         "labels": [],
-        "has_assets": !assets.is_empty(), "report_fileformat": "pdf",
+        "has_assets": has_assets(target, scene), "report_fileformat": "pdf",
         "scanning_agent": null, "teams": [], "blackout_period": null,
     });
     if let Some(own) = own(&target.settings) {
         overlay(&mut shown, own);
     }
     shown["site"] = site(target, scene)?;
+    shown["blackout_period"] = blackout(&target.settings, &format_time(target.changed_at), scene);
     shown["labels"] = labels(target, scene).into();
     shown["teams"] = teams_of(target, scene).into();
     Some(shown)

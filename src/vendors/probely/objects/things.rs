@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::finding::definition_of;
 use super::target::{PROFILE, label_id, simple_scope};
-use super::{Scene, cut, is_set, own, own_text, simple_user};
+use super::{Scene, cut, is_set, overlay, own, own_text, simple_user};
 use crate::clock::format_time;
 use crate::event::Vendor;
-use crate::vendors::probely::ids::{vendor_id, verification_token};
+use crate::vendors::probely::ids::{derived_id, vendor_id, verification_token};
 use crate::world::ticks::{Every, Nth};
 use crate::world::{Definition, Item, Scanner, Schedule, Settings, Target, definitions};
 
@@ -49,8 +49,20 @@ pub(crate) fn label_of_tag(tag: &str, since: DateTime<Utc>, scene: Scene<'_>) ->
     let mut made = scene.world.items(Vendor::Probely, "target_label");
     match made.find(|item| text(&item.fields, "name") == tag) {
         Some(item) => label(item, scene),
-        None => shown_label(label_id(tag), tag, "#00FF00", since, scene),
+        None => {
+            let is_taken = |id: &str| {
+                scene.world.items(Vendor::Probely, "target_label").any(|item| text(&item.fields, "id") == id)
+            };
+            shown_label(tag_id(tag, is_taken), tag, "#00FF00", since, scene)
+        }
     }
+}
+
+/// The id of the label that a tag is, if none was made of this name. One that had the name may have
+/// another by now, and has kept its id.
+pub(crate) fn tag_id(tag: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let id = label_id(tag);
+    if is_taken(&id) { derived_id("tag", tag) } else { id }
 }
 
 /// The labels of a finding or a user.
@@ -92,6 +104,23 @@ pub(super) fn assets_of(target: &Target, scene: Scene<'_>) -> Vec<Value> {
     own.map(|item| asset(item, scene)).collect()
 }
 
+/// Whether a target has extra hosts.
+pub(super) fn has_assets(target: &Target, scene: Scene<'_>) -> bool {
+    scene.world.items(Vendor::Probely, "asset").any(|item| item.target_id == Some(target.id))
+}
+
+/// When scans stand still; null if nobody has said so. (The fields are documented.)
+pub(super) fn blackout(settings: &Settings, changed: &str, scene: Scene<'_>) -> Value {
+    let set = own(settings).and_then(|own| own.get("blackout_period")?.as_object());
+    let Some(set) = set else { return Value::Null };
+    let mut shown = json!({
+        "begin": "00:00:00", "cease": "00:00:00", "weekdays": [], "enabled": true, "timezone": "UTC",
+        "changed": changed, "changed_by": simple_user(scene.by),
+    });
+    overlay(&mut shown, set);
+    shown
+}
+
 /// A recorded sequence of a target, without its content. (Documented by the official client.)
 pub(crate) fn sequence(item: &Item, scene: Scene<'_>) -> Value {
     let Item { id, fields, .. } = item;
@@ -125,17 +154,18 @@ fn targetless(schedule: &Schedule, scene: Scene<'_>) -> Option<Value> {
         Nth::Last => "last",
     };
     let changed_at = own_text(&schedule.settings, "changed").map(str::to_owned);
+    let changed_at = changed_at.unwrap_or_else(|| format_time(schedule.created_at));
     let is = |name| is_set(&schedule.settings, name);
     Some(json!({
         "id": vendor_id("scheduled_scan", schedule.id), "date_time": format_time(due_at), "recurrence": every,
-        "timezone": schedule.timezone, "blackout_period": null,
+        "timezone": schedule.timezone, "blackout_period": blackout(&schedule.settings, &changed_at, scene),
         "run_on_day_of_week": recurrence.on.is_some(),
         "scheduled_day_of_week": recurrence.on.map(|(_, day)| Weekday::number_from_monday(&day)),
         "week_index": recurrence.on.map(|(one, _)| nth(one)),
         "partial_scan": is("partial_scan"), "override_target_settings": is("override_target_settings"),
         "incremental": is("incremental"), "reduced_scope": is("reduced_scope"),
         "scan_profile": own_text(&schedule.settings, "scan_profile").unwrap_or(PROFILE), "unlimited": true,
-        "changed": changed_at.unwrap_or_else(|| format_time(schedule.created_at)), "changed_by": simple_user(scene.by),
+        "changed": changed_at, "changed_by": simple_user(scene.by),
     }))
 }
 
