@@ -419,7 +419,7 @@ scenarios:
 fn faults(source: &str) -> String {
     let folder = folder(&[("a.yaml", source)]);
     let path = folder.path().join("a.yaml");
-    match scanhook::init::read(&[path.clone()], start_time()) {
+    match scanhook::init::read(std::slice::from_ref(&path), start_time()) {
         Ok(_) => String::new(),
         Err(faults) => faults.to_string().replace(shown(&path), "a.yaml"),
     }
