@@ -4,9 +4,13 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use rand::Rng;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use crate::id::AccountId;
+use crate::problem::{FieldProblem, check_text};
+use crate::random::Chance;
 
 /// An isolated tenant. Nothing of one account is seen by another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +22,7 @@ pub struct Account {
 }
 
 /// An account's API key. Only its hash is stored, so it is shown once, when it is made.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct ApiKey(String);
 
 impl ApiKey {
@@ -45,6 +49,41 @@ impl ApiKey {
     }
 }
 
+/// An account to make.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAccount {
+    /// A label for people.
+    #[schema(example = "checkout tests")]
+    pub name: String,
+    /// Its API key: 8 to 200 visible ASCII characters. Made if left out.
+    #[schema(value_type = Option<String>)]
+    pub api_key: Option<ApiKey>,
+}
+
+impl NewAccount {
+    /// All that is wrong with it.
+    pub fn check(&self) -> Vec<FieldProblem> {
+        let mut problems = Vec::from_iter(check_text("/name", &self.name, 200).err());
+        let is_key =
+            |key: &ApiKey| (8..=200).contains(&key.0.len()) && key.0.bytes().all(|byte| byte.is_ascii_graphic());
+        if self.api_key.as_ref().is_some_and(|key| !is_key(key)) {
+            problems.push(FieldProblem::new("/api_key", "must be 8 to 200 visible ASCII characters, without spaces"));
+        }
+        problems
+    }
+
+    /// The account, with its key.
+    pub fn make(&self, now: DateTime<Utc>, chance: &Chance) -> (Account, ApiKey) {
+        let sequence = chance.next_in_sequence("account", "");
+        let id = AccountId::generate(now, sequence, &mut chance.stream("account", sequence));
+        // Not keyed by the id, which holds the time: with a seed the keys are known beforehand.
+        let made = || ApiKey::generate(&mut chance.stream("api-key", sequence));
+        let key = self.api_key.clone().unwrap_or_else(made);
+        (Account { id, name: self.name.clone(), created_at: now }, key)
+    }
+}
+
 impl fmt::Debug for ApiKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("ApiKey(…)")
@@ -54,7 +93,6 @@ impl fmt::Debug for ApiKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Chance;
 
     #[test]
     fn a_key_is_never_printed_by_debug() {

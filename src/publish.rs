@@ -19,7 +19,7 @@ use crate::handover::{Handover, InHand};
 use crate::id::{AccountId, DeliveryId, EventId};
 use crate::problem::{FieldProblem, check_text, quote};
 use crate::random::Chance;
-use crate::store::{self, EventWithDeliveries, Inserted, NewDelivery, Publication, Store, WorldChange};
+use crate::store::{self, Along, EventWithDeliveries, Inserted, NewDelivery, Publication, Store};
 use crate::subscriber::Subscriber;
 use crate::vendors::{Dialect, dialect};
 
@@ -85,11 +85,11 @@ pub struct Publisher {
     validation: Validation,
 }
 
-/// Events that were handed in together, and the change of a world that they tell of.
+/// Events that were handed in together, and what is stored before them.
 #[derive(Debug)]
 struct Group {
     events: Vec<Ready>,
-    world: Option<WorldChange>,
+    along: Option<Along>,
 }
 
 /// A checked event, and when its deliveries are due.
@@ -135,7 +135,7 @@ impl Publisher {
                 Err(reason) => refused.push(Some(reason)),
             }
         }
-        let group = Group { events: ready, world: None };
+        let group = Group { events: ready, along: None };
         let answers = if group.events.is_empty() { Ok(Vec::new()) } else { self.batcher.submit(group).await };
         let mut answers = answers.map(Vec::into_iter);
         let mut next_answer = || match &mut answers {
@@ -145,11 +145,11 @@ impl Publisher {
         refused.into_iter().map(|reason| reason.map_or_else(&mut next_answer, Err)).collect()
     }
 
-    /// Stores a change of a world together with the events that tell of it: all of it or nothing.
-    pub async fn publish_change(&self, change: WorldChange, events: Vec<NewEvent>) -> Result<(), Refused> {
-        let check = |event| self.check(change.account_id, event);
+    /// Stores changes together with the events that tell of them: all of it or nothing.
+    pub async fn publish_along(&self, along: Along, events: Vec<(AccountId, NewEvent)>) -> Result<(), Refused> {
+        let check = |(account_id, event)| self.check(account_id, event);
         let events = events.into_iter().map(check).collect::<Result<Vec<Ready>, Refused>>()?;
-        let group = Group { events, world: Some(change) };
+        let group = Group { events, along: Some(along) };
         let answers = self.batcher.submit(group).await.map_err(|Stopped| Refused::Stopped)?;
         answers.into_iter().try_for_each(|answer| answer.map(drop))
     }
@@ -255,17 +255,17 @@ struct Writer {
 }
 
 impl Writer {
-    /// Stores groups, together but for those that change a world: these stand or fall alone.
+    /// Stores groups, together but for those with something along: these stand or fall alone.
     async fn write_groups(&self, groups: Vec<Group>) -> Vec<Vec<Result<Published, Refused>>> {
         let mut together: Vec<Ready> = Vec::new();
         let mut answered: Vec<Result<Vec<Result<Published, Refused>>, usize>> = Vec::with_capacity(groups.len());
-        for Group { events, world } in groups {
-            match world {
+        for Group { events, along } in groups {
+            match along {
                 None => {
                     answered.push(Err(events.len()));
                     together.extend(events);
                 }
-                Some(world) => answered.push(Ok(self.write_change(events, &world).await)),
+                Some(along) => answered.push(Ok(self.write_along(events, &along).await)),
             }
         }
         let count = together.len();
@@ -275,9 +275,9 @@ impl Writer {
         answered.into_iter().map(answer).collect()
     }
 
-    async fn write_change(&self, events: Vec<Ready>, world: &WorldChange) -> Vec<Result<Published, Refused>> {
+    async fn write_along(&self, events: Vec<Ready>, along: &Along) -> Vec<Result<Published, Refused>> {
         let count = events.len();
-        match self.write(events, Some(world)).await {
+        match self.write(events, Some(along)).await {
             Ok(answers) => answers,
             Err(store::Error::WorldChanged) => vec![Err(Refused::WorldChanged)],
             // One answer at least: a change may have no events.
@@ -289,11 +289,11 @@ impl Writer {
     async fn write(
         &self,
         batch: Vec<Ready>,
-        world: Option<&WorldChange>,
+        along: Option<&Along>,
     ) -> Result<Vec<Result<Published, Refused>>, store::Error> {
         let accounts: Vec<AccountId> = batch.iter().map(|ready| ready.event.account_id).collect();
         let plan = |subscribers: Vec<Subscriber>| self.plan(batch, &subscribers);
-        let (stored, rest) = self.store.insert_events(accounts, world, plan).await?;
+        let (stored, rest) = self.store.insert_events(accounts, along, plan).await?;
         let mut answers = Vec::with_capacity(stored.len());
         for ((publication, inserted), (in_hand, warnings)) in stored.into_iter().zip(rest) {
             let answer = match inserted {

@@ -8,6 +8,7 @@ use anyhow::Context;
 use axum::Router;
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -21,7 +22,8 @@ use crate::clock::Clock;
 use crate::config::{Config, Dispatch, Seed, hide_password};
 use crate::dispatch::{Dispatcher, Parts};
 use crate::handover::{Handover, InHand};
-use crate::http::{Api, router};
+use crate::http::{Api, Readiness, Stage, router};
+use crate::init::{self, InitFile};
 use crate::publish::Publisher;
 use crate::random::Chance;
 use crate::scanner::Scanner;
@@ -112,6 +114,7 @@ impl App {
             cursor_key: installation.cursor_key,
             body_limit_bytes: config.server.body_limit_bytes,
             batch_body_limit_bytes: config.server.batch_body_limit_bytes,
+            readiness: Readiness::default(),
         };
         Ok(Self { store, clock, dispatcher, scanner, api, config, writers, finish })
     }
@@ -129,14 +132,40 @@ impl App {
     /// Serves and dispatches until `stop`, then finishes what is under way, within
     /// `server.shutdown_limit`.
     pub async fn run(self, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<()> {
+        self.start(listeners, &[], stop).await?.ended().await
+    }
+
+    /// Serves, applies the init files, and then dispatches. If the files cannot be applied, nothing
+    /// of them is, and nothing runs any more.
+    pub async fn start(
+        self,
+        listeners: Listeners,
+        files: &[InitFile],
+        stop: CancellationToken,
+    ) -> anyhow::Result<Running> {
         let limit = self.config.server.shutdown_limit;
-        let stop_dispatch = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let too_late = CancellationToken::new();
+        self.api.readiness.set(Stage::Initialising);
+        let serving = tasks.spawn({
+            let (api, stop) = (self.api.clone(), stop.clone());
+            // Clients that hold on must leave time for the attempts that are under way.
+            async move { listeners.serve(&api, &stop, limit / 2).await }
+        });
+        let Api { store, publisher, scanner, clock, chance, .. } = &self.api;
+        if let Err(failure) = init::apply(&init::Parts { store, publisher, scanner, clock, chance }, files).await {
+            stop.cancel();
+            // How serving ended does not matter any more.
+            let _ = serving.await;
+            self.close().await;
+            return Err(failure.into());
+        }
+        self.api.readiness.set(Stage::Serving);
+        let (too_late, stop_dispatch) = (CancellationToken::new(), CancellationToken::new());
         tasks.spawn({
-            let (stop, too_late) = (stop.clone(), too_late.clone());
+            let (stop, too_late, readiness) = (stop.clone(), too_late.clone(), self.api.readiness.clone());
             async move {
                 stop.cancelled().await;
+                readiness.set(Stage::Stopping);
                 tokio::time::sleep(limit).await;
                 too_late.cancel();
             }
@@ -157,8 +186,39 @@ impl App {
                 }
             }
         });
-        // Clients that hold on must leave time for the attempts that are under way.
-        let served = listeners.serve(&self.api, &stop, limit / 2).await;
+        Ok(Running { app: self, stop, stop_dispatch, too_late, serving, dispatching, scanning })
+    }
+
+    /// Commits what is gathered and closes the database.
+    pub async fn close(self) {
+        self.finish.cancel();
+        self.writers.close();
+        self.writers.wait().await;
+        self.store.close().await;
+    }
+}
+
+/// scanhook as it serves and dispatches.
+#[derive(Debug)]
+pub struct Running {
+    app: App,
+    stop: CancellationToken,
+    stop_dispatch: CancellationToken,
+    /// The shutdown limit has passed.
+    too_late: CancellationToken,
+    serving: JoinHandle<anyhow::Result<()>>,
+    dispatching: JoinHandle<()>,
+    scanning: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until it is stopped, then finishes what is under way, within `server.shutdown_limit`.
+    pub async fn ended(self) -> anyhow::Result<()> {
+        let Self { app, stop, stop_dispatch, too_late, serving, dispatching, scanning } = self;
+        let served = serving.await.context("the HTTP server panicked");
+        // A server that failed by itself stops the rest.
+        stop.cancel();
+        let limit = app.config.server.shutdown_limit;
         info!("stopping: finishing what is in flight, for at most {}", humantime::format_duration(limit));
         stop_dispatch.cancel();
         tokio::select! {
@@ -171,20 +231,12 @@ impl App {
         let end = async {
             // A panic has been told of.
             let _ = scanning.await;
-            self.close().await;
+            app.close().await;
         };
         tokio::select! {
             () = end => (),
             () = too_late.cancelled() => warn!("the database was not closed at the limit; nothing committed is lost"),
         }
-        served
-    }
-
-    /// Commits what is gathered and closes the database.
-    pub async fn close(self) {
-        self.finish.cancel();
-        self.writers.close();
-        self.writers.wait().await;
-        self.store.close().await;
+        served?
     }
 }

@@ -12,9 +12,11 @@ mod deliveries;
 mod demo;
 mod event_types;
 mod events;
+mod healthcheck;
 mod migrate;
 mod output;
 mod publish;
+mod ready_file;
 mod receive;
 mod scan;
 mod scenario;
@@ -97,6 +99,7 @@ enum Command {
     Sign(signatures::Sign),
     Verify(signatures::Verify),
     Migrate(migrate::Args),
+    Healthcheck(healthcheck::Args),
     Config(config::Args),
 }
 
@@ -135,6 +138,7 @@ pub async fn main() -> ExitCode {
         Command::Scenario(command) => scenario::run(&global, command).await,
         Command::Receive(args) => receive::run(&global, args).await,
         Command::Migrate(args) => migrate::run(&global, args).await,
+        Command::Healthcheck(args) => healthcheck::run(&global, args).await,
         Command::Config(args) => config::run(&global, args),
     };
     match ended {

@@ -1,20 +1,23 @@
 //! `scanhook serve`: the daemon.
 
-use serde_json::json;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::output::say;
+use super::ready_file::ReadyFile;
 use super::{Global, stop_on_signals};
-use crate::app::App;
+use crate::app::{App, Listeners};
 use crate::clock::Clock;
-use crate::config::hide_password;
-use crate::telemetry;
+use crate::config::{AuthMode, Config, hide_password};
+use crate::{init, telemetry};
 
 /// Run the daemon: the API, and the dispatcher that sends webhooks.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  scanhook serve\n  scanhook serve --ephemeral --listen 127.0.0.1:0\n  scanhook serve --database-url postgres://me@127.0.0.1/scanhook --config scanhook.toml"
+    after_help = "Examples:\n  scanhook serve\n  scanhook serve --ephemeral --listen 127.0.0.1:0 --ready-file ready.json --init init.yaml\n  scanhook serve --database-url postgres://me@127.0.0.1/scanhook --config scanhook.toml"
 )]
 pub(super) struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:7226].
@@ -29,39 +32,90 @@ pub(super) struct Args {
     /// Keep everything in memory; nothing is left behind.
     #[arg(long, conflicts_with = "database_url")]
     ephemeral: bool,
+    /// The same number gives the same chance on every run [default: random].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// A YAML file, or a folder of them, of what is there from the start; may be repeated.
+    #[arg(long, value_name = "FILE_OR_FOLDER")]
+    init: Vec<PathBuf>,
+    /// Write JSON here once all is ready: url, vendors, api_key, pid, database. Removed at the end.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+impl Args {
+    /// The settings that the flags set.
+    fn settings(&self) -> Vec<(&'static str, String, &'static str)> {
+        let mut flags = Vec::new();
+        flags.extend(self.listen.clone().map(|listen| ("server.listen", listen, "--listen")));
+        flags.extend(self.database_url.clone().map(|url| ("database.url", url, "--database-url")));
+        if !self.map_host.is_empty() {
+            let pairs = serde_json::Value::from(self.map_host.clone()).to_string();
+            flags.push(("dispatch.map_hosts", pairs, "--map-host"));
+        }
+        if self.ephemeral {
+            flags.push(("database.url", "sqlite::memory:".to_owned(), "--ephemeral"));
+        }
+        flags.extend(self.seed.map(|seed| ("chance.seed", seed.to_string(), "--seed")));
+        flags
+    }
+}
+
+/// What a program must know to use this daemon.
+fn about(config: &Config, listeners: &Listeners) -> anyhow::Result<Value> {
+    let vendors = listeners.vendor_urls()?;
+    let vendors: Map<String, Value> =
+        vendors.into_iter().map(|(vendor, url)| (vendor.to_string(), url.into())).collect();
+    let api_key = match config.auth.mode {
+        AuthMode::Keys => config.auth.default_key.as_str(),
+        AuthMode::Open | AuthMode::OpenToAnyone => "",
+    };
+    Ok(json!({
+        "url": listeners.url()?,
+        "vendors": vendors,
+        "api_key": api_key,
+        "pid": std::process::id(),
+        "database": hide_password(&config.database.url),
+    }))
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
-    let mut flags = Vec::new();
-    flags.extend(args.listen.map(|listen| ("server.listen", listen, "--listen")));
-    flags.extend(args.database_url.map(|url| ("database.url", url, "--database-url")));
-    if !args.map_host.is_empty() {
-        let pairs = serde_json::to_string(&args.map_host)?;
-        flags.push(("dispatch.map_hosts", pairs, "--map-host"));
-    }
-    if args.ephemeral {
-        flags.push(("database.url", "sqlite::memory:".to_owned(), "--ephemeral"));
-    }
-    let (config, _) = global.load(flags)?;
+    let (config, _) = global.load(args.settings())?;
     telemetry::start(&config.log);
-    let database = hide_password(&config.database.url);
-    let app = App::open(config, Clock::Real).await?;
+    if let Some(path) = &args.ready_file {
+        ReadyFile::clear(path)?;
+    }
+    // Before the database is touched: what is wrong with a file is told without any trace.
+    let files = init::read(&args.init, Clock::Real.now())?;
+    let app = App::open(config.clone(), Clock::Real).await?;
     let listeners = app.bind().await?;
     let stop = stop_on_signals(&TaskTracker::new())?;
-    let url = listeners.url()?;
-    let vendors = listeners.vendor_urls()?;
+    let (url, vendors) = (listeners.url()?, listeners.vendor_urls()?);
+    let about = about(&config, &listeners)?;
+    let running = app.start(listeners, &files, stop.clone()).await?;
+    let ready_file = args.ready_file.map(|path| ReadyFile::write(&path, &about)).transpose()?;
     if global.json {
-        let vendors: serde_json::Map<String, serde_json::Value> =
-            vendors.iter().map(|(vendor, url)| (vendor.to_string(), url.as_str().into())).collect();
-        say!("{}", json!({"url": url, "vendors": vendors, "database": database, "pid": std::process::id()}));
+        say!("{about}");
     } else {
         say!("scanhook {} listens on {url} (try {url}/api/docs)", env!("CARGO_PKG_VERSION"));
         for (vendor, url) in &vendors {
             say!("the API of {vendor} by itself: {url}");
         }
     }
+    let database = hide_password(&config.database.url);
     info!(%url, %database, "listening on {url}, database {database}");
-    app.run(listeners, stop).await?;
+    let ended = running.ended();
+    tokio::pin!(ended);
+    let served = tokio::select! {
+        served = &mut ended => Some(served),
+        // Whoever still finds the file must be able to use the daemon.
+        () = stop.cancelled() => None,
+    };
+    drop(ready_file);
+    match served {
+        Some(served) => served?,
+        None => ended.await?,
+    }
     info!("stopped");
     Ok(())
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -12,21 +12,12 @@ use utoipa_axum::routes;
 use super::Api;
 use super::error::Problem;
 use super::extract::{Caller, JsonBody};
-use crate::account::{Account, ApiKey};
+use crate::account::{Account, NewAccount};
 use crate::clock::rfc3339;
 use crate::id::AccountId;
-use crate::problem::check_text;
 
 pub(super) fn router() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(create))
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewAccount {
-    /// A label for people.
-    #[schema(example = "checkout tests")]
-    name: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,7 +37,8 @@ struct CreatedAccount {
     responses(
         (status = 201, description = "The account and its key", body = CreatedAccount),
         (status = 403, description = "Only the default account makes accounts", body = Problem),
-        (status = 422, description = "The name is unusable", body = Problem),
+        (status = 409, description = "Another account has this key", body = Problem),
+        (status = 422, description = "The name or the key is unusable", body = Problem),
     )
 )]
 async fn create(
@@ -57,12 +49,11 @@ async fn create(
     if caller != AccountId::DEFAULT {
         return Err(Problem::forbidden("only the default account makes accounts"));
     }
-    check_text("/name", &new.name, 200).map_err(|problem| Problem::invalid(vec![problem]))?;
-    let now = api.clock.now();
-    let sequence = api.chance.next_in_sequence("account", "");
-    let id = AccountId::generate(now, sequence, &mut api.chance.stream("account", sequence));
-    let account = Account { id, name: new.name, created_at: now };
-    let key = ApiKey::generate(&mut api.chance.stream("api-key", id));
+    let problems = new.check();
+    if !problems.is_empty() {
+        return Err(Problem::invalid(problems));
+    }
+    let (account, key) = new.make(api.clock.now(), &api.chance);
     api.store.insert_account(&account, &key.hash()).await?;
     let Account { id, name, created_at } = account;
     let created = CreatedAccount { id, name, api_key: key.reveal().to_owned(), created_at };

@@ -23,6 +23,8 @@ use super::routes;
         (name = "scenarios", description = "Stories told as timed steps"),
         (name = "users", description = "Who uses the vendor's product"),
         (name = "accounts", description = "Isolated tenants"),
+        (name = "init", description = "What init files have made"),
+        (name = "health", description = "Whether scanhook lives, and whether it can serve"),
     )
 )]
 struct Description;
@@ -57,7 +59,12 @@ fn complete(operation: &mut Operation) {
     let is_at =
         |one: &RefOr<Parameter>, place: &ParameterIn| matches!(one, RefOr::T(one) if one.parameter_in == *place);
     let has = |place: ParameterIn| operation.parameters.iter().flatten().any(|one| is_at(one, &place));
-    let mut more = vec![("401", "The API key is missing or unknown"), ("503", "The database does not answer")];
+    let mut more = Vec::new();
+    // What says by itself who may call it needs no key and no database.
+    if operation.security.is_none() {
+        more.push(("401", "The API key is missing or unknown"));
+        more.push(("503", "The database does not answer"));
+    }
     if operation.request_body.is_some() {
         more.push(("400", "The body is not JSON"));
         more.push(("413", "The body is too large"));

@@ -7,6 +7,7 @@ use tracing::error;
 
 use crate::problem::FieldProblem;
 use crate::publish::Refused;
+use crate::register::Unusable;
 use crate::scanner::{self, Refusal};
 use crate::store;
 
@@ -124,6 +125,11 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "scanhook cannot serve this now", detail)
     }
 
+    /// Something is missing before scanhook can serve.
+    pub fn not_ready(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "scanhook is not ready", detail)
+    }
+
     /// A defect of scanhook's.
     pub fn internal() -> Self {
         let detail = "scanhook failed; its log says why";
@@ -168,6 +174,15 @@ impl From<Refusal> for Problem {
             Refusal::NotFound(detail) => Self::not_found(detail),
             Refusal::Invalid(errors) => Self::invalid(errors),
             Refusal::Conflict(detail) => Self::conflict("state-conflict", "It does not fit the present state", detail),
+        }
+    }
+}
+
+impl From<Unusable> for Problem {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::UnknownVendor(detail) => Self::unknown_vendor(detail),
+            Unusable::Fields(problems) => Self::invalid(problems),
         }
     }
 }

@@ -23,6 +23,8 @@ mod error;
 mod event_types;
 mod events;
 mod extract;
+mod health;
+mod init;
 mod page;
 mod preflight;
 mod scans;
@@ -38,6 +40,7 @@ mod why;
 
 pub use description::openapi;
 pub use error::Problem;
+pub use health::{Readiness, Stage};
 
 use crate::clock::Clock;
 use crate::config::{AuthMode, Vendors};
@@ -66,6 +69,7 @@ pub struct Api {
     pub cursor_key: String,
     pub body_limit_bytes: usize,
     pub batch_body_limit_bytes: usize,
+    pub readiness: Readiness,
 }
 
 fn routes() -> OpenApiRouter<Api> {
@@ -85,6 +89,8 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(scenarios::router())
         .merge(users::router())
         .merge(accounts::router())
+        .merge(init::router())
+        .merge(health::router())
 }
 
 /// The whole HTTP surface.
@@ -93,6 +99,7 @@ pub fn router(api: Api) -> Router {
     let (routes, _) = routes().split_for_parts();
     let routes = routes.with_state(api.clone()).merge(docs).merge(vendors::mounted(&api));
     guarded(
+        &api,
         routes
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
             .fallback(async |uri: Uri| Problem::not_found(format!("there is no {}; see /api/docs", uri.path()))),
@@ -101,11 +108,12 @@ pub fn router(api: Api) -> Router {
 
 /// One vendor's own API at the vendor's own paths; none if the vendor has none.
 pub fn vendor_router(vendor: Vendor, api: &Api) -> Option<Router> {
-    vendors::alone(vendor, api).map(guarded)
+    vendors::alone(vendor, api).map(|routes| guarded(api, routes))
 }
 
-fn guarded(routes: Router) -> Router {
+fn guarded(api: &Api, routes: Router) -> Router {
     routes
+        .layer(middleware::from_fn_with_state(api.readiness.clone(), health::once_initialised))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(TaskTracker::new(), to_the_end))
 }

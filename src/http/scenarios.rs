@@ -15,9 +15,8 @@ use super::extract::{Caller, IdOf, JsonBody, QueryOf};
 use super::page::{ListOf, Objects, PageQuery, one_object, page_of_objects};
 use crate::clock::rfc3339;
 use crate::id::ObjectId;
-use crate::problem::{FieldProblem, quote};
 use crate::scanner::scenario::run::NewRun;
-use crate::scanner::scenario::{Fault, read, run, shipped};
+use crate::scanner::scenario::{Fault, RunToStart, read, run, shipped};
 use crate::world::{Kind, Run, RunState};
 
 pub(super) fn router() -> OpenApiRouter<Api> {
@@ -80,18 +79,6 @@ async fn lint(_caller: Caller, JsonBody(body): JsonBody<Source>) -> Json<Lint> {
     Json(Lint { faults: read(&body.source).err().unwrap_or_default() })
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RunToStart {
-    /// A scenario that comes with scanhook.
-    #[schema(example = "first-scan")]
-    name: Option<String>,
-    /// A scenario's YAML.
-    source: Option<String>,
-    /// How much faster than the story the clock goes; as the scenario or the settings say if left out.
-    speed: Option<f64>,
-}
-
 /// A run of a scenario.
 #[derive(Debug, Serialize, ToSchema)]
 struct RunView {
@@ -141,23 +128,7 @@ async fn start(
     Caller(account_id): Caller,
     JsonBody(new): JsonBody<RunToStart>,
 ) -> Result<(StatusCode, Json<RunView>), Problem> {
-    let invalid = |pointer: &str, reason: String| Problem::invalid(vec![FieldProblem::new(pointer, reason)]);
-    let source = match (&new.name, &new.source) {
-        (None, Some(source)) => source.as_str(),
-        (Some(name), None) => {
-            let found = shipped::find(name);
-            found.ok_or_else(|| Problem::not_found(format!("no scenario is called {}", quote(name))))?.source
-        }
-        _ => return Err(invalid("/name", "give either the name of a scenario or its source".to_owned())),
-    };
-    if new.speed.is_some_and(|speed| !(0.001..=1_000_000.0).contains(&speed)) {
-        return Err(invalid("/speed", "must be from 0.001 to 1000000".to_owned()));
-    }
-    let faults = |faults: Vec<Fault>| {
-        let field = |fault: Fault| FieldProblem::new("/source", fault.to_string());
-        Problem::invalid(faults.into_iter().map(field).collect())
-    };
-    let scenario = read(source).map_err(faults)?;
+    let (source, scenario) = new.scenario()?;
     let new = NewRun { source, scenario: &scenario, speed: new.speed };
     let run = api.scanner.change(account_id, |world, rules| run::start(world, rules, &new, rules.now)).await?;
     Ok((StatusCode::CREATED, Json(RunView::from(&*run))))

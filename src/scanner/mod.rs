@@ -115,17 +115,10 @@ impl Scanner {
         for _ in 0..MOST_TRIES {
             self.refresh(account_id, &mut kept).await?;
             let mut world = kept.clone();
-            let value = act(&mut world, Rules { settings: &self.settings, now: self.clock.now() })?;
-            let changes = world.take_changes();
-            let is_silent = changes.facts.is_empty() && changes.emitted.is_empty();
-            if changes.objects.is_empty() && changes.timers.is_empty() && is_silent {
-                return Ok(value);
-            }
-            let told = changes.facts.iter().flat_map(|fact| self.tell(fact, &world));
-            let events = told.chain(changes.emitted.iter().map(emitted)).collect();
-            let sets_timer = changes.timers.iter().any(|(_, timer)| timer.is_some());
-            let change = WorldChange { account_id, version: world.version, head: world.head.clone(), changes };
-            match self.publisher.publish_change(change, events).await {
+            let value = act(&mut world, self.rules())?;
+            let Some((change, events)) = self.take_change(account_id, &mut world) else { return Ok(value) };
+            let sets_timer = change.changes.timers.iter().any(|(_, timer)| timer.is_some());
+            match self.publisher.publish_along(change.into(), events).await {
                 Ok(()) => {
                     world.version += 1;
                     world.forget_finished();
@@ -140,6 +133,27 @@ impl Scanner {
             }
         }
         Err(store::Error::WorldChanged.into())
+    }
+
+    /// What has changed in a world, to be stored, and the events that tell of it; none if nothing has.
+    pub fn take_change(
+        &self,
+        account_id: AccountId,
+        world: &mut World,
+    ) -> Option<(WorldChange, Vec<(AccountId, NewEvent)>)> {
+        let changes = world.take_changes();
+        let is_silent = changes.facts.is_empty() && changes.emitted.is_empty();
+        if changes.objects.is_empty() && changes.timers.is_empty() && is_silent {
+            return None;
+        }
+        let told = changes.facts.iter().flat_map(|fact| self.tell(fact, world));
+        let events = told.chain(changes.emitted.iter().map(emitted)).map(|event| (account_id, event)).collect();
+        Some((WorldChange { account_id, version: world.version, head: world.head.clone(), changes }, events))
+    }
+
+    /// What the rules of a world are given now.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { settings: &self.settings, now: self.clock.now() }
     }
 
     /// An account's world as it is now.

@@ -1,22 +1,19 @@
 //! Accounts.
 
-use super::{Error, Store, micros, read, write};
+use super::{Error, Store, Tx, micros, read, within, write};
 use crate::account::Account;
 use crate::id::AccountId;
 
 impl Store {
-    /// Stores a new account and the hash of its API key.
+    /// Stores a new account and the hash of its API key. Fails with [`Error::KeyTaken`] if another
+    /// account has that key.
     pub async fn insert_account(&self, account: &Account, key_hash: &str) -> Result<(), Error> {
-        write!(self, |tx| {
-            sqlx::query::<Db>("insert into account (id, name, key_hash, created_at) values ($1, $2, $3, $4)")
-                .bind(account.id)
-                .bind(account.name.as_str())
-                .bind(key_hash)
-                .bind(micros(account.created_at))
-                .execute(&mut *tx)
-                .await?;
-        });
-        Ok(())
+        self.in_time(async {
+            let mut tx = self.begin().await?;
+            insert_row(&mut tx, account, key_hash).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
     }
 
     /// The account that an API key opens, by the key's hash.
@@ -45,5 +42,22 @@ impl Store {
             };
         });
         Ok(())
+    }
+}
+
+pub(super) async fn insert_row(tx: &mut Tx, account: &Account, key_hash: &str) -> Result<(), Error> {
+    let inserted = within!(tx, |db| {
+        sqlx::query::<Db>("insert into account (id, name, key_hash, created_at) values ($1, $2, $3, $4)")
+            .bind(account.id)
+            .bind(account.name.as_str())
+            .bind(key_hash)
+            .bind(micros(account.created_at))
+            .execute(db)
+            .await
+            .map(drop)
+    });
+    match inserted {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(Error::KeyTaken),
+        inserted => Ok(inserted?),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
+use super::init::{Along, store_along};
 use super::subscribers::{Row as SubscriberRow, all};
-use super::world::{WorldChange, store_change};
 use super::{
     Error, Store, Tx, event_columns, in_list, micros, read, runs, subscriber_columns, time, to_json, undecodable,
     within, word,
@@ -121,7 +121,8 @@ impl TryFrom<DeliveryRow> for Delivery {
 impl Store {
     /// Stores events and their deliveries in one transaction. The answers are in the same order.
     ///
-    /// A change of a world is stored with them, or none of it all is: [`Error::WorldChanged`].
+    /// What goes `along` is stored before them, or none of it all is: [`Error::WorldChanged`] if
+    /// somebody else was first.
     /// `plan` is given the enabled subscribers of these accounts, oldest first, as they are until
     /// the transaction ends, and says what to store; the answer has its second part as it is.
     /// An event whose idempotency key is known, from before or from earlier in the same call,
@@ -129,13 +130,13 @@ impl Store {
     pub async fn insert_events<T: Send>(
         &self,
         accounts: impl IntoIterator<Item = AccountId>,
-        world: Option<&WorldChange>,
+        along: Option<&Along>,
         plan: impl FnOnce(Vec<Subscriber>) -> (Vec<Publication>, T) + Send,
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
         self.in_time(async {
             let mut tx = self.begin().await?;
-            if let Some(world) = world {
-                store_change(&mut tx, world).await?;
+            if let Some(along) = along {
+                store_along(&mut tx, along).await?;
             }
             let (publications, rest) = plan(self.hold_enabled_subscribers(&mut tx, in_list(accounts)).await?);
             let stored = insert_event_rows(&mut tx, &publications).await?;

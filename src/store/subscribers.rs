@@ -7,7 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
-use super::{Error, Store, in_list, json, micros, read, subscriber_columns, time, to_json, undecodable, word, write};
+use super::{
+    Error, Store, Tx, in_list, json, micros, read, subscriber_columns, time, to_json, undecodable, within, word, write,
+};
 use crate::id::{AccountId, SubscriberId};
 use crate::subscriber::{Secret, Subscriber};
 
@@ -67,30 +69,12 @@ pub(super) fn all(rows: Vec<Row>) -> Result<Vec<Subscriber>, Error> {
 impl Store {
     /// Stores a new subscriber.
     pub async fn insert_subscriber(&self, subscriber: &Subscriber) -> Result<(), Error> {
-        write!(self, |tx| {
-            sqlx::query::<Db>(
-                "insert into subscriber (id, account_id, vendor, url, event_types, secret, retry_schedule,
-                    timeout_ms, headers, enabled, disabled_reason, created_at, options, vendor_id)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-            )
-            .bind(subscriber.id)
-            .bind(subscriber.account_id)
-            .bind(subscriber.vendor.as_str())
-            .bind(subscriber.url.as_str())
-            .bind(to_json(&subscriber.event_types))
-            .bind(subscriber.secret.as_ref().map(Secret::reveal).unwrap_or_default())
-            .bind(subscriber.retry_schedule.as_ref().map(to_json))
-            .bind(timeout_ms(subscriber))
-            .bind(to_json(&subscriber.headers))
-            .bind(subscriber.enabled)
-            .bind(subscriber.disabled_reason.as_deref())
-            .bind(micros(subscriber.created_at))
-            .bind(to_json(&subscriber.options))
-            .bind(subscriber.vendor_id.as_deref())
-            .execute(&mut *tx)
-            .await?;
-        });
-        Ok(())
+        self.in_time(async {
+            let mut tx = self.begin().await?;
+            insert_row(&mut tx, subscriber).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
     }
 
     /// One subscriber that has not been deleted.
@@ -247,4 +231,31 @@ impl Store {
         });
         if deleted == 0 { Err(Error::NotFound("subscriber")) } else { Ok(()) }
     }
+}
+
+pub(super) async fn insert_row(tx: &mut Tx, subscriber: &Subscriber) -> Result<(), sqlx::Error> {
+    within!(tx, |db| {
+        sqlx::query::<Db>(
+            "insert into subscriber (id, account_id, vendor, url, event_types, secret, retry_schedule,
+                timeout_ms, headers, enabled, disabled_reason, created_at, options, vendor_id)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        )
+        .bind(subscriber.id)
+        .bind(subscriber.account_id)
+        .bind(subscriber.vendor.as_str())
+        .bind(subscriber.url.as_str())
+        .bind(to_json(&subscriber.event_types))
+        .bind(subscriber.secret.as_ref().map(Secret::reveal).unwrap_or_default())
+        .bind(subscriber.retry_schedule.as_ref().map(to_json))
+        .bind(timeout_ms(subscriber))
+        .bind(to_json(&subscriber.headers))
+        .bind(subscriber.enabled)
+        .bind(subscriber.disabled_reason.as_deref())
+        .bind(micros(subscriber.created_at))
+        .bind(to_json(&subscriber.options))
+        .bind(subscriber.vendor_id.as_deref())
+        .execute(db)
+        .await?;
+    });
+    Ok(())
 }

@@ -64,6 +64,7 @@ fn every_command_shows_an_example() {
         &["publish"],
         &["receive"],
         &["migrate"],
+        &["healthcheck"],
         &["config"],
         &["subscribers", "add"],
         &["subscribers", "list"],

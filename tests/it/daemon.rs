@@ -13,10 +13,12 @@ use tokio::process::{Child, Command};
 use crate::support::{Database, PATIENCE, Receiver, on_both_databases, spawn, test_config, text};
 
 /// A running `scanhook serve`.
-struct Daemon {
-    process: Child,
-    url: String,
-    http: reqwest::Client,
+pub(crate) struct Daemon {
+    pub(crate) process: Child,
+    /// What it said when it was ready.
+    pub(crate) said: Value,
+    pub(crate) url: String,
+    pub(crate) http: reqwest::Client,
 }
 
 impl Daemon {
@@ -28,9 +30,26 @@ impl Daemon {
         Self::spawn(Command::new(env!("CARGO_BIN_EXE_scanhook")), log, database, settings).await
     }
 
-    async fn spawn(mut command: Command, log: Stdio, database: &Database, settings: &[(&str, &str)]) -> Self {
+    /// Starts it with more arguments.
+    pub(crate) async fn start_with(database: &Database, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_scanhook"));
+        Self::spawn_with(program, arguments, Stdio::inherit(), database, settings).await
+    }
+
+    async fn spawn(command: Command, log: Stdio, database: &Database, settings: &[(&str, &str)]) -> Self {
+        Self::spawn_with(command, &[], log, database, settings).await
+    }
+
+    async fn spawn_with(
+        mut command: Command,
+        arguments: &[&str],
+        log: Stdio,
+        database: &Database,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let mut process = command
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--database-url", &database.url])
+            .args(arguments)
             .env("SCANHOOK__LOG__LEVEL", "warn")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())
@@ -42,10 +61,10 @@ impl Daemon {
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("readable");
         let line: Value = serde_json::from_str(&line.expect("the daemon says where it listens")).expect("JSON");
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { process, url: text(&line["url"]), http }
+        Self { process, url: text(&line["url"]), said: line, http }
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Value {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
         let answer = self.http.post(format!("{}{path}", self.url)).json(body).send().await.expect("an answer");
         assert!(answer.status().is_success(), "{answer:?}");
         answer.json().await.expect("JSON")
@@ -56,7 +75,7 @@ impl Daemon {
         self.post("/api/v1/events/batch", &vec![event; count].into()).await;
     }
 
-    async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.process.kill().await.expect("killed");
     }
 
@@ -67,7 +86,7 @@ impl Daemon {
     }
 
     /// Asks the daemon to stop and waits: its exit code.
-    async fn stop(self) -> Option<i32> {
+    pub(crate) async fn stop(self) -> Option<i32> {
         self.terminate();
         self.ended().await
     }
@@ -271,20 +290,37 @@ async fn a_disk_that_was_full_is_written_again_when_there_is_room() {
 }
 
 /// Relays to a server until it is frozen; then what it has accepted stays open and silent, and what
-/// it accepts later is relayed.
-struct Proxy {
-    address: std::net::SocketAddr,
-    frozen: tokio::sync::watch::Sender<u64>,
+/// it accepts later is relayed, unless the server is away.
+pub(crate) struct Proxy {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) frozen: tokio::sync::watch::Sender<u64>,
+    pub(crate) is_away: tokio::sync::watch::Sender<bool>,
 }
 
 impl Proxy {
+    /// A proxy for the server of a Postgres, and the database behind it.
+    pub(crate) async fn of(database: &Database) -> (Self, Database) {
+        let url = url::Url::parse(&database.url).expect("a URL");
+        let server = format!("{}:{}", url.host_str().expect("a host"), url.port().unwrap_or(5432));
+        let proxy = Self::to(server).await;
+        let mut through = url.clone();
+        through.set_host(Some("127.0.0.1")).expect("a host");
+        through.set_port(Some(proxy.address.port())).expect("a port");
+        (proxy, Database::at(through.to_string()))
+    }
+
     async fn to(server: String) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let frozen = tokio::sync::watch::Sender::new(0_u64);
         let freezes = frozen.subscribe();
+        let is_away = tokio::sync::watch::Sender::new(false);
+        let away = is_away.subscribe();
         spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
+                if *away.borrow() {
+                    continue;
+                }
                 let mut freezes = freezes.clone();
                 let server = server.clone();
                 spawn(async move {
@@ -298,20 +334,14 @@ impl Proxy {
                 });
             }
         });
-        Self { address, frozen }
+        Self { address, frozen, is_away }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_connection_that_falls_silent_is_given_up() {
     let database = Database::postgres().await;
-    let url = url::Url::parse(&database.url).expect("a URL");
-    let server = format!("{}:{}", url.host_str().expect("a host"), url.port().unwrap_or(5432));
-    let proxy = Proxy::to(server).await;
-    let mut through = url.clone();
-    through.set_host(Some("127.0.0.1")).expect("a host");
-    through.set_port(Some(proxy.address.port())).expect("a port");
-    let behind = Database::at(through.to_string());
+    let (proxy, behind) = Proxy::of(&database).await;
     let settings = [
         ("SCANHOOK__DATABASE__ANSWER_TIMEOUT", "500ms"),
         ("SCANHOOK__DATABASE__CONNECTIONS", "3"),

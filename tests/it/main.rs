@@ -18,6 +18,7 @@ mod publish;
 mod reading;
 mod scenarios;
 mod signatures;
+mod startup;
 mod store;
 mod subscribers;
 mod tidy;

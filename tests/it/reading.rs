@@ -154,6 +154,7 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
             "/api/v1/events",
             "/api/v1/events/batch",
             "/api/v1/events/{id}",
+            "/api/v1/init",
             "/api/v1/retry-schedule",
             "/api/v1/scans",
             "/api/v1/scans/{id}",
@@ -178,6 +179,8 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
             "/api/v1/users/{email}",
             "/api/v1/users/{email}/keys",
             "/api/v1/verify",
+            "/livez",
+            "/readyz",
         ]
     );
     let page = service.get("/api/docs/").await;

@@ -29,13 +29,14 @@ fn read(path: &str) -> String {
 }
 
 /// The layers, lowest first. A module imports from lower layers; within one only where marked.
-const LAYERS: [(&[&str], bool); 10] = [
+const LAYERS: [(&[&str], bool); 11] = [
     (&["id", "clock", "random", "problem", "json", "batch"], true),
     (&["event", "account", "schedule", "subscriber", "delivery", "world"], true),
     (&["config"], false),
     (&["vendors", "store", "handover", "telemetry", "sender"], false),
-    (&["publish"], false),
+    (&["publish", "register"], false),
     (&["scanner"], false),
+    (&["init"], false),
     (&["http", "dispatch", "receiver"], false),
     (&["app"], false),
     (&["cli"], false),

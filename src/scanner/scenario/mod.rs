@@ -16,10 +16,12 @@ pub mod expression;
 pub mod run;
 pub mod shipped;
 
+use super::Refusal;
 use super::change::Change;
 use super::targets::NewTarget;
 use super::weaknesses::Findings;
 use crate::event::Vendor;
+use crate::problem::{FieldProblem, quote};
 use crate::world::{Outcome, PciState, Scanner};
 
 /// The longest scenario, in bytes.
@@ -46,6 +48,16 @@ impl fmt::Display for Fault {
 impl Fault {
     fn at(location: Location, reason: impl Into<String>) -> Self {
         Self { line: location.line(), column: location.column(), reason: reason.into() }
+    }
+
+    /// What is wrong with a YAML text that cannot be read.
+    pub fn of_yaml(error: &serde_saphyr::Error) -> Self {
+        let reason = error.without_snippet().to_string();
+        match error.location() {
+            // The text ends with the place, which stands before it here.
+            Some(location) => Self::at(location, reason.split(" at line ").next().unwrap_or(&reason)),
+            None => Self { line: 0, column: 0, reason },
+        }
     }
 }
 
@@ -188,20 +200,47 @@ pub struct ProjectStep {
     pub file: Option<String>,
 }
 
+/// A scenario to run, by its name or as it is.
+#[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunToStart {
+    /// A scenario that comes with scanhook.
+    #[schema(example = "first-scan")]
+    pub name: Option<String>,
+    /// A scenario's YAML.
+    pub source: Option<String>,
+    /// How much faster than the story the clock goes; as the scenario or the settings say if left out.
+    pub speed: Option<f64>,
+}
+
+impl RunToStart {
+    /// The scenario's YAML, and what it says.
+    pub fn scenario(&self) -> Result<(&str, Scenario), Refusal> {
+        let source = match (&self.name, &self.source) {
+            (None, Some(source)) => source.as_str(),
+            (Some(name), None) => {
+                let unknown = || Refusal::NotFound(format!("no scenario is called {}", quote(name)));
+                shipped::find(name).ok_or_else(unknown)?.source
+            }
+            _ => return Err(Refusal::field("/name", "give either the name of a scenario or its source")),
+        };
+        if self.speed.is_some_and(|speed| !(0.001..=1_000_000.0).contains(&speed)) {
+            return Err(Refusal::field("/speed", "must be from 0.001 to 1000000"));
+        }
+        let field = |fault: Fault| FieldProblem::new("/source", fault.to_string());
+        let scenario = read(source);
+        let scenario = scenario.map_err(|faults| Refusal::Invalid(faults.into_iter().map(field).collect()))?;
+        Ok((source, scenario))
+    }
+}
+
 /// Reads a scenario and checks all of it. All faults that can be told at once are.
 pub fn read(source: &str) -> Result<Scenario, Vec<Fault>> {
     let whole = |reason: String| vec![Fault { line: 0, column: 0, reason }];
     if source.len() > LONGEST_SOURCE {
         return Err(whole(format!("the scenario is longer than {LONGEST_SOURCE} bytes")));
     }
-    let scenario: Scenario = serde_saphyr::from_str(source).map_err(|error| {
-        let reason = error.without_snippet().to_string();
-        match error.location() {
-            // The text ends with the place, which stands before it here.
-            Some(location) => vec![Fault::at(location, reason.split(" at line ").next().unwrap_or(&reason))],
-            None => whole(reason),
-        }
-    })?;
+    let scenario: Scenario = serde_saphyr::from_str(source).map_err(|error| vec![Fault::of_yaml(&error)])?;
     let faults = check::check(&scenario);
     if faults.is_empty() { Ok(scenario) } else { Err(faults) }
 }
