@@ -69,6 +69,59 @@ on_both_databases! {
             assert!(!others.text.contains("mine.example.test"), "{vendor}: {}", others.text);
         }
     }
+
+    async fn a_scan_of_several_targets_is_told_and_shown_by_every_vendor(database) {
+        let service = Service::start(database).await;
+        let ask = async |method: &str, path: &str, body: serde_json::Value| {
+            let request = service.request(method, path).header("X-HOSTEDSCAN-API-KEY", "key").header("x-apikey", "key");
+            let request = request.header("Authorization", "JWT key");
+            let request = if body.is_null() { request } else { request.json(&body) };
+            service.send(request).await.expect(200)
+        };
+        let get = async |path: &str| ask("GET", path, serde_json::Value::Null).await;
+        let new = json!({"type": "OWASP_ZAP", "targets": ["one.example.test", "other.example.test"]});
+        ask("POST", "/hostedscan/v1/scans", new).await;
+        service.live().await;
+
+        let events = service.events().await;
+        let count = |event_type: &str| events.iter().filter(|event| event["event_type"] == event_type).count();
+        assert_eq!((count("scan.succeeded"), count("scan.created")), (1, 1), "one scan in HostedScan's words");
+        assert_eq!((count("scan_started"), count("scan_completed")), (2, 2), "one for each target in Probely's");
+        assert_eq!((count("target-scan-start"), count("target-scan-first")), (2, 2), "and in Halo's");
+        assert_eq!(count("risk.opened"), count("finding_detected"));
+
+        let found = |scan: &serde_json::Value| {
+            ["lows", "mediums", "highs", "criticals"].map(|name| scan[name].as_u64().expect("a count")).iter().sum::<u64>()
+        };
+        let mut sum = 0;
+        for target in get("/probely/targets/").await["results"].as_array().expect("targets") {
+            let id = target["id"].as_str().expect("an id");
+            let scans = get(&format!("/probely/targets/{id}/scans/")).await;
+            let scan = &scans["results"][0];
+            assert_eq!((&scans["count"], &scan["target"]["id"]), (&json!(1), &target["id"]));
+            assert_eq!(scan["id"], target["last_scan"]["id"]);
+            assert_eq!(found(scan), found(&target["last_scan"]));
+            let path = format!("/probely/targets/{id}/scans/{}/", scan["id"].as_str().expect("an id"));
+            assert_eq!(get(&path).await["target"]["id"], target["id"]);
+            let findings = get(&format!("/probely/targets/{id}/findings/?length=100&ordering=id")).await;
+            let numbers: Vec<u64> =
+                findings["results"].as_array().expect("findings").iter().map(|one| one["id"].as_u64().expect("a number")).collect();
+            assert_eq!(numbers, (1..=found(scan)).collect::<Vec<_>>(), "findings are numbered from 1");
+            sum += found(scan);
+        }
+        assert_eq!(sum as usize, count("finding_detected"));
+        let halo = get("/halo/api/v1/scan/list.json").await;
+        assert_eq!(halo["list"].as_array().map(Vec::len), Some(2), "{halo}");
+
+        // A host has one address for every vendor.
+        let resolved = get("/hostedscan/v1/scans").await["data"][0]["resolved_targets"].clone();
+        let addresses: Vec<&str> =
+            resolved.as_array().expect("a list").iter().map(|one| one["resolved_target"].as_str().expect("text")).collect();
+        for one in get("/halo/api/v1/target/list.json").await["list"].as_array().expect("a list") {
+            let target = get(&format!("/halo/api/v1/target/get.json?target_id={}", one["target"]["target_id"])).await;
+            assert!(addresses.contains(&target["target"]["ip"].as_str().expect("an address")), "{target} {addresses:?}");
+        }
+    }
 }
 
 #[tokio::test]
