@@ -1,7 +1,7 @@
 //! What Probely's API shows, held against its documentation field by field; users, labels, schedules
 //! and the rest.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::probely_api::{Probely, scanned, start, step};
 use crate::support::{on_both_databases, text};
@@ -73,6 +73,14 @@ fn fields_of(object: &str) -> Option<String> {
         "UserRole" => "role:Role scope:str team:null? target:null?".to_owned(),
         "User" => user.to_owned(),
         "Profile of oneself" => format!("{user} intercom_user_id:str is_sso:bool is_owner:bool"),
+        "Plan" => "id:str name:str description:str is_trial:bool charge_model:str price:number currency_code:str \
+            period:int period_unit:str allowed_scan_profiles:[str]".to_owned(),
+        "Account" => "status:str plan:Plan free_target_quantity:int plan_target_quantity:int pool_size:int \
+            auto_collection:bool next_billing_at:time trial_end:time? balance:number balance_currency_code:str \
+            has_used_trial:bool heroku:bool plan_amount:number available_slots:int".to_owned(),
+        "Whole profile" => "id:str name:str? description:str? archived:bool? type:str speed:int? payloads:int? \
+            vulnerabilities:[Definition] methods:str? can_scan_unverified:bool delay:int? max_run_time:int? \
+            dedup_enabled:bool? auto_patterns_enabled:bool? max_urls:int? builtin:bool".to_owned(),
         "Webhook" => "id:id name:str url:url api_version:str check_cert:bool created:time created_by:SimpleUser \
             changed:time changed_by:SimpleUser".to_owned(),
         "Owed" => "id:id api_version:str status:str next_try:time retries:int".to_owned(),
@@ -185,8 +193,10 @@ on_both_databases! {
             check_list(&probely, path, kind).await;
         }
         hold_to(&probely.get("/profile/").await, "Profile of oneself", "/profile/");
-        let account: Map<String, Value> = serde_json::from_value(probely.get("/account/").await).expect("an object");
-        assert!(account.contains_key("plan") && account.contains_key("available_slots"));
+        hold_to(&probely.get("/account/").await, "Account", "/account/");
+        hold_to(&probely.get("/scan-profiles/full/").await, "Whole profile", "/scan-profiles/full/");
+        check_list(&probely, "/scan-profiles/", "Whole profile").await;
+        check_list(&probely, "/roles/", "Role").await;
         let events = probely.get("/events/?length=1000").await;
         let mut types = std::collections::BTreeSet::new();
         for event in events["results"].as_array().expect("a list") {
