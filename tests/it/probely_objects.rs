@@ -73,17 +73,30 @@ fn fields_of(object: &str) -> Option<String> {
         "UserRole" => "role:Role scope:str team:null? target:null?".to_owned(),
         "User" => user.to_owned(),
         "Profile of oneself" => format!("{user} intercom_user_id:str is_sso:bool is_owner:bool"),
-        "Plan" => "id:str name:str description:str is_trial:bool charge_model:str price:number currency_code:str \
-            period:int period_unit:str allowed_scan_profiles:[str]".to_owned(),
-        "Account" => "status:str plan:Plan free_target_quantity:int plan_target_quantity:int pool_size:int \
-            auto_collection:bool next_billing_at:time trial_end:time? balance:number balance_currency_code:str \
-            has_used_trial:bool heroku:bool plan_amount:number available_slots:int".to_owned(),
-        "Whole profile" => "id:str name:str? description:str? archived:bool? type:str speed:int? payloads:int? \
-            vulnerabilities:[Definition] methods:str? can_scan_unverified:bool delay:int? max_run_time:int? \
-            dedup_enabled:bool? auto_patterns_enabled:bool? max_urls:int? builtin:bool".to_owned(),
         "Webhook" => "id:id name:str url:url api_version:str check_cert:bool created:time created_by:SimpleUser \
             changed:time changed_by:SimpleUser".to_owned(),
         "Owed" => "id:id api_version:str status:str next_try:time retries:int".to_owned(),
+        _ => return account_fields_of(object).map(str::to_owned),
+    })
+}
+
+/// Those of what an account has as a whole.
+fn account_fields_of(object: &str) -> Option<&'static str> {
+    Some(match object {
+        "Plan" => {
+            "id:str name:str description:str is_trial:bool charge_model:str price:number currency_code:str \
+            period:int period_unit:str allowed_scan_profiles:[str]"
+        }
+        "Account" => {
+            "status:str plan:Plan free_target_quantity:int plan_target_quantity:int pool_size:int \
+            auto_collection:bool next_billing_at:time trial_end:time? balance:number balance_currency_code:str \
+            has_used_trial:bool heroku:bool plan_amount:number available_slots:int"
+        }
+        "Whole profile" => {
+            "id:str name:str? description:str? archived:bool? type:str speed:int? payloads:int? \
+            vulnerabilities:[Definition] methods:str? can_scan_unverified:bool delay:int? max_run_time:int? \
+            dedup_enabled:bool? auto_patterns_enabled:bool? max_urls:int? builtin:bool"
+        }
         _ => return None,
     })
 }
