@@ -113,6 +113,14 @@ on_both_databases! {
         let halo = get("/halo/api/v1/scan/list.json").await;
         assert_eq!(halo["list"].as_array().map(Vec::len), Some(2), "{halo}");
 
+        // What a further target has of the scan stays when the first is removed.
+        let id_of = async |host: &str| {
+            let found = get(&format!("/probely/targets/?search={host}")).await;
+            found["results"][0]["id"].as_str().expect("an id").to_owned()
+        };
+        let (first, other) = (id_of("one.example.test").await, id_of("other.example.test").await);
+        let kept = get(&format!("/probely/targets/{other}/scans/")).await;
+
         // A host has one address for every vendor.
         let resolved = get("/hostedscan/v1/scans").await["data"][0]["resolved_targets"].clone();
         let addresses: Vec<&str> =
@@ -121,6 +129,11 @@ on_both_databases! {
             let target = get(&format!("/halo/api/v1/target/get.json?target_id={}", one["target"]["target_id"])).await;
             assert!(addresses.contains(&target["target"]["ip"].as_str().expect("an address")), "{target} {addresses:?}");
         }
+
+        let remove = service.request("DELETE", &format!("/probely/targets/{first}/")).header("Authorization", "JWT key");
+        service.send(remove).await.expect(204);
+        let now = get(&format!("/probely/targets/{other}/scans/")).await;
+        assert_eq!((&now["count"], &now["results"][0]["id"]), (&json!(1), &kept["results"][0]["id"]));
     }
 }
 

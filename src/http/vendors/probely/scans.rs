@@ -80,11 +80,12 @@ pub(super) async fn scan_now(call: Call, At(target): At<String>, Fields(fields):
 async fn scan(call: &Call, target: Option<&str>, id: &str, view: &View) -> Result<Arc<Scan>, Failure> {
     let is_meant = |one: ObjectId| vendor_id("scan", one) == id;
     let found: Option<Arc<Scan>> = named(&call.api, call.account_id, Kind::Scan, is_meant).await?;
-    let scan = found.filter(|scan| view.target_of(scan.target_id).is_some()).ok_or_else(Failure::not_found)?;
-    match target {
-        Some(target) if !scan.is_of(view.target(target)?.id) => Err(Failure::not_found()),
-        _ => Ok(scan),
-    }
+    let target_id = target.map(|target| view.target(target).map(|target| target.id)).transpose()?;
+    let is_shown = |scan: &Arc<Scan>| match target_id {
+        Some(target_id) => scan.is_of(target_id),
+        None => view.target_of(scan.target_id).is_some(),
+    };
+    found.filter(is_shown).ok_or_else(Failure::not_found)
 }
 
 async fn show_one(call: Call, target: Option<String>, id: String) -> Result<Response, Failure> {
@@ -117,12 +118,15 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
     let view = call.view().await?;
     let target_id = target.map(|target| view.target(target).map(|target| target.id)).transpose()?;
     let mut all: Vec<Arc<Scan>> = all_objects(&call.api, call.account_id, Kind::Scan, None).await?;
-    all.retain(|scan| {
-        view.target_of(scan.target_id).is_some() && target_id.is_none_or(|target_id| scan.is_of(target_id))
+    all.retain(|scan| match target_id {
+        Some(target_id) => scan.is_of(target_id),
+        None => view.target_of(scan.target_id).is_some(),
     });
     check_ids(params, |id| all.iter().any(|scan| vendor_id("scan", scan.id) == id))?;
     let (within, labels) = (Within::read(params)?, LabelFilter::read(params, "label", &view.world));
-    all.retain(|scan| is_wanted(scan, params, &labels, &view) && within.holds(scan));
+    all.retain(|scan| {
+        is_wanted(scan, target_id.unwrap_or(scan.target_id), params, &labels, &view) && within.holds(scan)
+    });
     order(&mut all, params, "-changed", |scan, field| {
         Some(match field {
             "changed" => scan.ended_at.or(scan.paused_at).or(scan.started_at).unwrap_or(scan.created_at).into(),
@@ -136,8 +140,8 @@ async fn page_of(call: &Call, target: Option<&str>, params: &Params) -> Result<R
     page.of(all, |scan| shown_for(scan, target_id.unwrap_or(scan.target_id), &view))
 }
 
-fn is_wanted(scan: &Scan, params: &Params, labels: &LabelFilter<'_>, view: &View) -> bool {
-    let Some(target) = view.target_of(scan.target_id) else { return false };
+fn is_wanted(scan: &Scan, target_id: ObjectId, params: &Params, labels: &LabelFilter<'_>, view: &View) -> bool {
+    let Some(target) = view.target_of(target_id) else { return false };
     is_among(params, "id", &vendor_id("scan", scan.id))
         && is_among(params, "status", objects::status(scan.state))
         && is_among(params, "target", &vendor_id("target", target.id))
