@@ -5,6 +5,7 @@ mod support;
 mod bad_input;
 mod catalogue;
 mod cli;
+mod clocks;
 mod daemon;
 mod dialects;
 mod dispatch;
