@@ -16,6 +16,7 @@ pub(super) enum Command {
     Show(Show),
     Remove(Remove),
     Preflight(Preflight),
+    RotateSecret(RotateSecret),
     Enable(Enable),
     Disable(Disable),
 }
@@ -86,6 +87,19 @@ pub(super) struct Preflight {
 #[command(after_help = "Example:\n  scanhook subscribers enable 1C6sYRbTAvYTB1LMvsHH9S")]
 pub(super) struct Enable {
     id: String,
+}
+
+/// Give a subscriber a new secret; the old one signs beside it for a while, where the vendor can.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  scanhook subscribers rotate-secret 1C6sYRbTAvYTB1LMvsHH9S --keep-old-for 1h")]
+pub(super) struct RotateSecret {
+    id: String,
+    /// In the vendor's shape [default: one is made].
+    #[arg(long)]
+    secret: Option<String>,
+    /// How long the old secret signs as well [default: 24h where the vendor's header takes several].
+    #[arg(long, value_name = "DURATION")]
+    keep_old_for: Option<String>,
 }
 
 /// Let a subscriber get nothing. What it is owed waits.
@@ -166,9 +180,17 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 print_json(&created);
             } else {
                 print_fields(&created, &FIELDS[..4]);
-                if created["secret"].is_string() {
-                    say!("{:>16}  {} (shown this once)", "secret", text(&created["secret"]));
-                }
+                print_secret(&created);
+            }
+        }
+        Command::RotateSecret(RotateSecret { id, secret, keep_old_for }) => {
+            let body = json!({"secret": secret, "keep_old_for": keep_old_for}).to_string();
+            let rotated = client.post(&format!("/api/v1/subscribers/{id}/rotate-secret"), body, &[]).await?;
+            if global.json {
+                print_json(&rotated);
+            } else {
+                print_fields(&rotated, &["id", "previous_secret_until"]);
+                print_secret(&rotated);
             }
         }
         Command::List(args) => {
@@ -219,6 +241,12 @@ async fn set_enabled(global: &Global, client: &Client, id: &str, enabled: bool) 
         say!("{word} {id}")
     }
     Ok(())
+}
+
+fn print_secret(subscriber: &Value) {
+    if subscriber["secret"].is_string() {
+        say!("{:>16}  {} (shown this once)", "secret", text(&subscriber["secret"]));
+    }
 }
 
 fn print_preflight(walked: &Value) {

@@ -110,6 +110,8 @@ pub struct Dispatch {
     pub jitter: f64,
     #[serde(with = "human")]
     pub retry_after_limit: Duration,
+    #[serde(with = "human")]
+    pub disable_after: Duration,
     pub blocked_networks: Vec<IpNet>,
     pub extra_ca_file: PathBuf,
     pub map_hosts: Vec<String>,

@@ -6,12 +6,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rand::Rng;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, format_time};
 use crate::config::{Dispatch, Vendors};
 use crate::delivery::{Attempt, Claimed, Next, Outcome, Reason, Response, ScheduleOf, next, parse_retry_after};
 use crate::random::Chance;
+use crate::schedule::format_duration;
 use crate::sender::{NoAnswer, Outgoing, Sender};
-use crate::store::Record;
+use crate::store::{Effect, Record};
 use crate::subscriber::{SignatureTime, Subscriber};
 use crate::vendors::dialect;
 
@@ -39,7 +40,7 @@ impl Attempter {
             SignatureTime::Real => self.clock.now(),
         };
         let stopwatch = self.clock.stopwatch();
-        let signed = dialect.headers(event, body.as_bytes(), subscriber.secret.as_ref(), signed_at);
+        let signed = dialect.headers(event, body.as_bytes(), &subscriber.secrets_at(started_at), signed_at);
         let headers = request_headers(subscriber, signed, body.len());
         let outgoing = Outgoing {
             url: subscriber.url.clone(),
@@ -52,8 +53,7 @@ impl Attempter {
         let finished_at = now();
         let (outcome, response) = self.judge(answer, finished_at);
         let (next, reason) = self.decide(claimed, subscriber, &outcome, finished_at);
-        let disable = matches!(outcome, Outcome::Rejected { status: 410, .. })
-            .then(|| format!("it answered 410 Gone to delivery {}", claimed.id));
+        let effect = self.effect(claimed, subscriber, &outcome, finished_at);
         let attempt = Attempt {
             number: claimed.attempt,
             url: subscriber.url.to_string(),
@@ -72,7 +72,30 @@ impl Attempter {
             lease: claimed.lease,
             attempt,
             next,
-            disable,
+            effect,
+        }
+    }
+
+    /// What an attempt that ended like this changes of its subscriber.
+    fn effect(
+        &self,
+        claimed: &Claimed,
+        subscriber: &Subscriber,
+        outcome: &Outcome,
+        now: DateTime<Utc>,
+    ) -> Option<Effect> {
+        let disable_after = self.settings.disable_after;
+        match (outcome, subscriber.failing_since) {
+            (Outcome::Rejected { status: 410, .. }, _) => {
+                Some(Effect::Disable(format!("it answered 410 Gone to delivery {}", claimed.id)))
+            }
+            _ if disable_after.is_zero() => None,
+            (Outcome::Accepted { .. }, since) => since.map(|_| Effect::FailingSince(None)),
+            (_, None) => Some(Effect::FailingSince(Some(now))),
+            (_, Some(since)) => (now >= since + disable_after).then(|| {
+                let (long, since) = (format_duration(disable_after), format_time(since));
+                Effect::Disable(format!("it has accepted nothing since {since}; dispatch.disable_after is {long}"))
+            }),
         }
     }
 

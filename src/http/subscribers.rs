@@ -19,13 +19,13 @@ use super::page::{ListOf, Listing, PageQuery, check_limit};
 use crate::clock::rfc3339;
 use crate::event::Vendor;
 use crate::id::{AccountId, SubscriberId};
-use crate::register::{self, NewSubscriber, SubscriberPatch, Waits};
+use crate::register::{self, NewSubscriber, Rotation, SubscriberPatch, Waits};
 use crate::schedule::{RetrySchedule, format_duration};
 use crate::store;
 use crate::subscriber::{Options, SignatureTime, Subscriber};
 
 pub(super) fn router() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove)).routes(routes!(rotate))
 }
 
 /// A subscriber as the API shows it: without its secret.
@@ -48,6 +48,9 @@ struct SubscriberView {
     signature_time: SignatureTime,
     /// Why scanhook disabled it by itself.
     disabled_reason: Option<String>,
+    /// Until when the secret before the present one signs as well.
+    #[serde(serialize_with = "rfc3339::option::serialize")]
+    previous_secret_until: Option<DateTime<Utc>>,
     #[serde(serialize_with = "rfc3339::serialize")]
     created_at: DateTime<Utc>,
 }
@@ -74,6 +77,7 @@ impl From<Subscriber> for SubscriberView {
             enabled: subscriber.enabled,
             signature_time: subscriber.signature_time,
             disabled_reason: subscriber.disabled_reason,
+            previous_secret_until: subscriber.previous_secret.map(|(_, until)| until),
             created_at: subscriber.created_at,
         }
     }
@@ -169,6 +173,32 @@ async fn change(
     let subscriber = api.store.change_subscriber(account_id, id, change).await??;
     api.handover.wake();
     Ok(Json(subscriber.into()))
+}
+
+/// Give a subscriber a new secret. Where the vendor's header carries several signatures, the old one
+/// signs as well for a while, so that a receiver can change over.
+#[utoipa::path(
+    post, path = "/api/v1/subscribers/{id}/rotate-secret", tag = "subscribers", params(("id" = String, Path)),
+    request_body = Rotation,
+    responses(
+        (status = 200, description = "The subscriber, with its new secret", body = CreatedSubscriber),
+        (status = 404, description = "There is none", body = Problem),
+        (status = 422, description = "A field is unusable", body = Problem),
+    )
+)]
+async fn rotate(
+    State(api): State<Api>,
+    Caller(account_id): Caller,
+    IdOf(id): IdOf<SubscriberId>,
+    JsonBody(rotation): JsonBody<Rotation>,
+) -> Result<Json<CreatedSubscriber>, Problem> {
+    let now = api.clocks.now(account_id).await?;
+    let rotate = |subscriber: &mut Subscriber| {
+        register::rotate(subscriber, rotation, now, &api.chance).map_err(Problem::invalid)
+    };
+    let subscriber = api.store.change_subscriber(account_id, id, rotate).await??;
+    let secret = subscriber.secret.as_ref().map(|secret| secret.reveal().to_owned());
+    Ok(Json(CreatedSubscriber { subscriber: subscriber.into(), secret }))
 }
 
 /// Delete a subscriber. What is still owed to it fails; its deliveries stay on record.

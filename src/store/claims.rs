@@ -24,8 +24,17 @@ pub struct Record {
     pub lease: i64,
     pub attempt: Attempt,
     pub next: Next,
-    /// Why the subscriber is disabled by this attempt, if it is.
-    pub disable: Option<String>,
+    /// What the attempt changes of its subscriber, if anything.
+    pub effect: Option<Effect>,
+}
+
+/// What an attempt changes of its subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// It is disabled, for this reason.
+    Disable(String),
+    /// It has been failing since this time, or does not fail any more.
+    FailingSince(Option<DateTime<Utc>>),
 }
 
 #[derive(sqlx::FromRow)]
@@ -159,8 +168,10 @@ impl Store {
             let recorded: Vec<&Record> = records.iter().filter(|record| ours.contains(&record.delivery_id)).collect();
             insert_attempts(&mut tx, &recorded).await?;
             for record in recorded {
-                if let Some(reason) = &record.disable {
-                    disable(&mut tx, record, reason).await?;
+                match &record.effect {
+                    Some(Effect::Disable(reason)) => disable(&mut tx, record, reason).await?,
+                    Some(Effect::FailingSince(since)) => note_failing(&mut tx, record, *since).await?,
+                    None => (),
                 }
             }
             tx.commit().await?;
@@ -172,8 +183,8 @@ impl Store {
     /// Keeps the subscribers of these records as they are until the transaction ends.
     async fn hold_subscribers(&self, tx: &mut Tx, records: &[Record]) -> Result<(), sqlx::Error> {
         // Taking the stronger lock later, from a weaker one, could meet another process doing so.
-        let disables = records.iter().any(|record| record.disable.is_some());
-        let lock = self.pools.and_hold(if disables { " for update" } else { " for share" });
+        let changes = records.iter().any(|record| record.effect.is_some());
+        let lock = self.pools.and_hold(if changes { " for update" } else { " for share" });
         if lock.is_empty() {
             return Ok(());
         }
@@ -326,6 +337,21 @@ async fn disable(tx: &mut Tx, record: &Record, reason: &str) -> Result<(), sqlx:
                 where subscriber_id = $1 and (due_at is not null or manual_due_at is not null) and lease_holder is null";
             sqlx::query::<Db>(park).bind(record.subscriber_id).execute(db).await?;
         }
+    });
+    Ok(())
+}
+
+/// Notes since when a subscriber has been failing, unless it has moved on from the URL that was sent to.
+async fn note_failing(tx: &mut Tx, record: &Record, since: Option<DateTime<Utc>>) -> Result<(), sqlx::Error> {
+    within!(tx, |db| {
+        // The first failing attempt counts, whichever was recorded first.
+        let note = if since.is_some() {
+            "update subscriber set failing_since = $2 where id = $1 and url = $3 and failing_since is null"
+        } else {
+            "update subscriber set failing_since = $2 where id = $1 and url = $3"
+        };
+        let note = sqlx::query::<Db>(note).bind(record.subscriber_id).bind(since.map(micros));
+        note.bind(&record.attempt.url).execute(db).await?;
     });
     Ok(())
 }

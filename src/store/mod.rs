@@ -21,7 +21,7 @@ mod subscribers;
 mod vendor_events;
 mod world;
 
-pub use claims::Record;
+pub use claims::{Effect, Record};
 pub use clocks::Ahead;
 pub use deliveries::{DeliveryDetail, Redelivered};
 pub use events::{EventWithDeliveries, Inserted, NewDelivery, Publication, Tenants};
@@ -189,7 +189,8 @@ macro_rules! event_columns {
 macro_rules! subscriber_columns {
     () => {
         "id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers, enabled, \
-         disabled_reason, options, vendor_id, signature_time, created_at, changed_at, deleted_at"
+         disabled_reason, options, vendor_id, signature_time, previous_secret, previous_secret_until, failing_since, \
+         created_at, changed_at, deleted_at"
     };
 }
 

@@ -30,6 +30,9 @@ pub(super) struct Row {
     options: String,
     vendor_id: Option<String>,
     signature_time: Option<String>,
+    previous_secret: Option<String>,
+    previous_secret_until: Option<i64>,
+    failing_since: Option<i64>,
     created_at: i64,
     changed_at: Option<i64>,
     deleted_at: Option<i64>,
@@ -45,6 +48,11 @@ impl TryFrom<Row> for Subscriber {
             url: row.url.parse().map_err(undecodable)?,
             event_types: json(&row.event_types)?,
             secret: (!row.secret.is_empty()).then(|| Secret::new(row.secret)),
+            previous_secret: match (row.previous_secret, row.previous_secret_until) {
+                (Some(secret), Some(until)) => Some((Secret::new(secret), time(until)?)),
+                _ => None,
+            },
+            failing_since: row.failing_since.map(time).transpose()?,
             retry_schedule: row.retry_schedule.as_deref().map(json).transpose()?,
             timeout: row.timeout_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
             headers: json(&row.headers)?,
@@ -175,7 +183,8 @@ impl Store {
             sqlx::query::<Db>(
                 "update subscriber set url = $2, event_types = $3, secret = $4, retry_schedule = $5, timeout_ms = $6,
                     headers = $7, enabled = $8, disabled_reason = $9, options = $10, changed_at = $11,
-                    signature_time = $12 where id = $1",
+                    signature_time = $12, previous_secret = $13, previous_secret_until = $14, failing_since = $15
+                 where id = $1",
             )
             .bind(subscriber.id)
             .bind(subscriber.url.as_str())
@@ -189,6 +198,9 @@ impl Store {
             .bind(to_json(&subscriber.options))
             .bind(micros(subscriber.changed_at))
             .bind(subscriber.signature_time.as_str())
+            .bind(subscriber.previous_secret.as_ref().map(|(secret, _)| secret.reveal()))
+            .bind(subscriber.previous_secret.as_ref().map(|(_, until)| micros(*until)))
+            .bind(subscriber.failing_since.map(micros))
             .execute(&mut *tx)
             .await?;
             let wake_or_park = if subscriber.enabled {
@@ -216,7 +228,7 @@ impl Store {
     ) -> Result<(), Error> {
         let deleted = write!(self, |tx| {
             let deleted = sqlx::query::<Db>(
-                "update subscriber set deleted_at = $3, enabled = false, secret = ''
+                "update subscriber set deleted_at = $3, enabled = false, secret = '', previous_secret = null
                  where account_id = $1 and id = $2 and deleted_at is null",
             )
             .bind(account_id)

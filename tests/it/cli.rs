@@ -70,6 +70,7 @@ fn every_command_shows_an_example() {
         &["subscribers", "list"],
         &["subscribers", "show"],
         &["subscribers", "remove"],
+        &["subscribers", "rotate-secret"],
         &["events", "list"],
         &["events", "show"],
         &["deliveries", "list"],

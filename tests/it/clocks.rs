@@ -217,6 +217,66 @@ on_both_databases! {
         assert_eq!(receiver.count(), 3);
     }
 
+    async fn an_old_secret_signs_beside_the_new_one_until_it_expires_by_the_clock(database) {
+        let scanhook = running(database).await;
+        let receiver = Receiver::answering([200]).await;
+        let subscriber = subscribe(&scanhook, "standard", &receiver.url).await;
+        let path = format!("/api/v1/subscribers/{}", text(&subscriber["id"]));
+        scanhook.call("PATCH", &path, Some(&json!({"signature_time": "real"}))).await.expect("it is changed");
+        let rotated = post(&scanhook, &format!("{path}/rotate-secret"), json!({"keep_old_for": "6h"})).await;
+        assert_eq!(rotated["previous_secret_until"], "2026-01-01T06:00:00.000000Z");
+        assert_ne!(rotated["secret"], subscriber["secret"]);
+        publish(&scanhook, "standard", "a.b").await;
+        scanhook.advance(humantime("6h")).await.expect("the clock moves");
+        publish(&scanhook, "standard", "a.b").await;
+        scanhook.advance(Duration::ZERO).await.expect("the clock moves");
+        let verifies = |secret: &Value| {
+            let webhook = standardwebhooks::Webhook::new(&text(secret)).expect("a secret");
+            receiver.got().iter().map(|one| webhook.verify(&one.body, &one.headers).is_ok()).collect::<Vec<_>>()
+        };
+        assert_eq!(verifies(&rotated["secret"]), [true, true]);
+        assert_eq!(verifies(&subscriber["secret"]), [true, false]);
+        assert_eq!(receiver.got()[0].headers["webhook-signature"].to_str().map(|text| text.split(' ').count()).ok(), Some(2));
+    }
+
+    async fn a_subscriber_that_accepts_nothing_for_long_is_disabled_by_the_clock(database) {
+        let builder = Scanhook::builder().database(&database.url).manual_clock(start_time()).setting("dispatch.jitter", "0");
+        let scanhook = builder.setting("dispatch.disable_after", "2h").start().await.expect("it starts");
+        let mut answers = vec![503, 200];
+        answers.extend([503; 20]);
+        let receiver = Receiver::answering(answers).await;
+        let subscriber = subscribe(&scanhook, "standard", &receiver.url).await;
+        let path = format!("/api/v1/subscribers/{}", text(&subscriber["id"]));
+        publish(&scanhook, "standard", "a.recovers").await;
+        scanhook.advance(humantime("1h")).await.expect("the clock moves");
+        publish(&scanhook, "standard", "a.fails").await;
+        scanhook.run_until_idle(humantime("5d")).await.expect("the clock moves");
+        // From 01:00:00 the attempts are at 0s, 5s, 5m5s, 35m5s and 2h35m5s: there it is disabled.
+        assert_eq!(receiver.count(), 2 + 5);
+        let shown = get(&scanhook, &path).await;
+        assert_eq!(shown["enabled"], false);
+        let reason = text(&shown["disabled_reason"]);
+        assert!(reason.contains("has accepted nothing since 2026-01-01T01:00:00.000000Z"), "{reason}");
+        scanhook.call("PATCH", &path, Some(&json!({"enabled": true}))).await.expect("it is enabled");
+        scanhook.advance(humantime("5h")).await.expect("the clock moves");
+        assert_eq!(get(&scanhook, &path).await["enabled"], true, "it counts anew");
+    }
+
+    async fn a_secret_is_rotated_only_as_the_vendor_allows(database) {
+        let service = Service::start(database).await;
+        let rotate = async |vendor: &str, body: Value| {
+            let (id, _) = service.subscribe_as(json!({"vendor": vendor, "url": "http://127.0.0.1:9/"})).await;
+            service.post(&format!("/api/v1/subscribers/{id}/rotate-secret"), body).await
+        };
+        rotate("hostedscan", json!({"keep_old_for": "1h"})).await.assert_problem(422, "invalid-field", "carries one signature");
+        let rotated = rotate("hostedscan", json!({"secret": "s3cret"})).await.expect(200);
+        assert_eq!((&rotated["secret"], &rotated["previous_secret_until"]), (&json!("s3cret"), &Value::Null));
+        rotate("probely", json!({})).await.assert_problem(422, "invalid-field", "must be given: probely does not sign");
+        rotate("standard", json!({"secret": "short"})).await.assert_problem(422, "invalid-field", "must start with `whsec_`");
+        rotate("standard", json!({"keep_old_for": "60d"})).await.assert_problem(422, "invalid-field", "at most 30days");
+        rotate("standard", json!({"keep_old_for": "long"})).await.assert_problem(422, "invalid-field", "is not a duration");
+    }
+
     async fn a_clock_that_cannot_be_set_or_moved_so_is_told_why(database) {
         let service = Service::start(database).await;
         let put = async |body: Value| service.send(service.request("PUT", "/api/v1/clock").json(&body)).await;

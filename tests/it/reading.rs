@@ -172,6 +172,7 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
             "/api/v1/subscribers",
             "/api/v1/subscribers/{id}",
             "/api/v1/subscribers/{id}/preflight",
+            "/api/v1/subscribers/{id}/rotate-secret",
             "/api/v1/targets",
             "/api/v1/targets/{id}",
             "/api/v1/targets/{id}/fix",

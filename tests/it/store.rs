@@ -28,6 +28,7 @@ fn subscriber(n: u64) -> Subscriber {
         url: "http://127.0.0.1:9/".parse().expect("a URL"),
         event_types: vec!["*".to_owned()],
         secret: Some(Secret::new("secret")),
+        previous_secret: None,
         retry_schedule: None,
         timeout: None,
         headers: [("X-A".to_owned(), "1".to_owned())].into(),
@@ -36,6 +37,7 @@ fn subscriber(n: u64) -> Subscriber {
         signature_time: SignatureTime::Real,
         enabled: true,
         disabled_reason: None,
+        failing_since: None,
         created_at: start_time(),
         changed_at: start_time(),
         deleted_at: None,
@@ -87,7 +89,7 @@ fn record(claimed: &Claimed, next: Next) -> Record {
             reason: None,
         },
         next,
-        disable: None,
+        effect: None,
     }
 }
 
