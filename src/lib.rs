@@ -29,4 +29,5 @@ pub mod http;
 pub mod telemetry;
 pub mod app;
 pub mod receiver;
+pub mod bench;
 pub mod cli;

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, SqlitePool};
 
 mod accounts;
+mod bench;
 mod claims;
 mod deliveries;
 mod events;
@@ -20,6 +21,7 @@ mod subscribers;
 mod vendor_events;
 mod world;
 
+pub use bench::{Backlog, BacklogEvents, create_schema, drop_schema};
 pub use claims::Record;
 pub use deliveries::{DeliveryDetail, Redelivered};
 pub use events::{EventWithDeliveries, Inserted, NewDelivery, Publication};
