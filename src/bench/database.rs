@@ -73,7 +73,10 @@ impl Lab {
                 let number = self.schema_count.fetch_add(1, Ordering::Relaxed);
                 let schema = format!("scanhook_bench_{}_{number}", std::process::id());
                 self.schemas.lock().unwrap_or_else(PoisonError::into_inner).push(schema.clone());
-                create_schema(server, &schema).await.context("cannot make a schema on the Postgres server")?;
+                if let Err(error) = create_schema(server, &schema).await {
+                    self.forget(&schema);
+                    return Err(error).context("cannot make a schema on the Postgres server");
+                }
                 let separator = if server.contains('?') { '&' } else { '?' };
                 let url = format!("{server}{separator}options=-csearch_path%3D{schema}");
                 Ok(Database { url, schema: Some(schema), _directory: None })
@@ -85,9 +88,13 @@ impl Lab {
     pub(super) async fn remove(&self, database: Database) -> anyhow::Result<()> {
         if let (Some(server), Some(schema)) = (&self.postgres, &database.schema) {
             drop_schema(server, schema).await.context("cannot drop a schema")?;
-            self.schemas.lock().unwrap_or_else(PoisonError::into_inner).retain(|made| made != schema);
+            self.forget(schema);
         }
         Ok(())
+    }
+
+    fn forget(&self, schema: &str) {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).retain(|made| made != schema);
     }
 
     /// Removes what an interrupted measure has left on the Postgres server.
