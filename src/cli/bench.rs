@@ -3,7 +3,7 @@
 use anyhow::bail;
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::output::{print_json, say, table};
@@ -90,7 +90,7 @@ fn list(global: &Global) {
 
 fn print(global: &Global, report: &Report) {
     if global.json {
-        print_json(&Value::from(report.to_json()));
+        print_json(&report.to_json());
         return;
     }
     let mut rows = table(&["MEASURE", "DATABASE", "FIGURE", "MEDIAN", "MIN – MAX", "UNIT", "BAR", "HOLDS"]);
