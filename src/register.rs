@@ -14,7 +14,9 @@ use crate::json::object;
 use crate::problem::FieldProblem;
 use crate::random::Chance;
 use crate::schedule::{RetrySchedule, format_duration, parse_duration};
-use crate::subscriber::{LONGEST_TIMEOUT, Options, Secret, Subscriber, check_headers, check_patterns, parse_url};
+use crate::subscriber::{
+    LONGEST_TIMEOUT, Options, Secret, SignatureTime, Subscriber, check_headers, check_patterns, parse_url,
+};
 use crate::vendors::{dialect, event_types};
 
 /// Why a subscriber cannot be registered.
@@ -61,6 +63,9 @@ pub struct NewSubscriber {
     pub headers: Option<BTreeMap<String, String>>,
     /// A disabled subscriber gets nothing; what it is owed waits.
     pub enabled: Option<bool>,
+    /// Whose time signatures carry: the account's, or the machine's for receivers that refuse what
+    /// was signed long ago. The two differ where the account has a clock of its own.
+    pub signature_time: Option<SignatureTime>,
 }
 
 /// What to change. A field that is left out stays as it is.
@@ -80,6 +85,7 @@ pub struct SubscriberPatch {
     pub timeout: Option<Option<String>>,
     pub headers: Option<BTreeMap<String, String>>,
     pub enabled: Option<bool>,
+    pub signature_time: Option<SignatureTime>,
 }
 
 /// Tells a field that is null from one that is left out.
@@ -142,6 +148,7 @@ pub fn apply(subscriber: &mut Subscriber, changes: SubscriberPatch) -> Result<()
         subscriber.enabled = enabled;
         subscriber.disabled_reason = None;
     }
+    subscriber.signature_time = changes.signature_time.unwrap_or(subscriber.signature_time);
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
@@ -168,6 +175,7 @@ pub fn new_subscriber(
         timeout: None,
         headers: BTreeMap::new(),
         options: Options::default(),
+        signature_time: SignatureTime::default(),
         vendor_id: dialect(vendor).subscriber_id(&mut chance.stream("vendor-subscriber", id)),
         enabled: true,
         disabled_reason: None,
@@ -187,10 +195,19 @@ pub fn subscriber(
     let vendor: Vendor = new.vendor.parse().map_err(|error| Unusable::UnknownVendor(format!("{error}")))?;
     let url = parse_url("/url", &new.url).map_err(|problem| Unusable::Fields(vec![problem]))?;
     let mut subscriber = new_subscriber(account_id, vendor, url, now, chance);
-    let NewSubscriber { event_types, secret, options, headers, enabled, .. } = new;
+    let NewSubscriber { event_types, secret, options, headers, enabled, signature_time, .. } = new;
     let (retry_schedule, timeout) = (new.retry_schedule.map(Some), new.timeout.map(Some));
-    let changes =
-        SubscriberPatch { url: None, event_types, secret, options, retry_schedule, timeout, headers, enabled };
+    let changes = SubscriberPatch {
+        url: None,
+        event_types,
+        secret,
+        options,
+        retry_schedule,
+        timeout,
+        headers,
+        enabled,
+        signature_time,
+    };
     apply(&mut subscriber, changes).map_err(Unusable::Fields)?;
     Ok(subscriber)
 }

@@ -12,6 +12,7 @@ use crate::event::{Event, Vendor};
 use crate::id::{AccountId, SubscriberId};
 use crate::problem::{FieldProblem, check_text};
 use crate::schedule::RetrySchedule;
+use crate::words::words;
 
 /// The longest URL, in bytes.
 const LONGEST_URL: usize = 2_048;
@@ -54,6 +55,18 @@ pub enum Vocabulary {
     /// `scan.created`, `scan.updated`, `risk.created`, `risk.updated`: since then.
     Current,
 }
+
+words!(
+    /// Whose time signatures carry. The two differ only where the account has a clock of its own.
+    #[derive(Default)]
+    SignatureTime {
+        /// The account's.
+        #[default]
+        Account = "account",
+        /// The machine's, for receivers that refuse what was signed long ago.
+        Real = "real",
+    }
+);
 
 /// The vendor's own switches for a subscriber; each belongs to one vendor.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -118,6 +131,7 @@ pub struct Subscriber {
     pub options: Options,
     /// Its id in the vendor's own shape, where receivers see one.
     pub vendor_id: Option<String>,
+    pub signature_time: SignatureTime,
     pub enabled: bool,
     /// Why scanhook disabled it by itself.
     pub disabled_reason: Option<String>,

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 mod bench;
 mod client;
+mod clock;
 mod config;
 mod deliveries;
 mod demo;
@@ -81,6 +82,9 @@ enum Command {
     #[command(subcommand)]
     Deliveries(deliveries::Command),
     Why(why::Args),
+    /// What time it is in the account: the machine's time, or one that is moved by hand.
+    #[command(subcommand)]
+    Clock(clock::Command),
     /// Explain when retries are made (for scans by the clock, see schedules).
     #[command(subcommand)]
     Schedule(why::Command),
@@ -129,6 +133,7 @@ pub async fn main() -> ExitCode {
         Command::Events(command) => events::run(&global, command).await,
         Command::Deliveries(command) => deliveries::run(&global, command).await,
         Command::Why(args) => why::run(&global, args).await,
+        Command::Clock(command) => clock::run(&global, command).await,
         Command::Schedule(command) => why::explain(&global, command).await,
         Command::Trigger(args) => trigger::run(&global, args).await,
         Command::EventTypes(args) => event_types::run(&global, args),

@@ -7,6 +7,7 @@ use super::Global;
 use super::client::Client;
 use super::output::{print_fields, print_json, print_list, say, text};
 use crate::event::Vendor;
+use crate::subscriber::SignatureTime;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -46,6 +47,9 @@ pub(super) struct Add {
     /// A header added to every request; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// Whose time signatures carry, where the account has a clock of its own [default: account].
+    #[arg(long, value_name = "account|real")]
+    signature_time: Option<SignatureTime>,
     /// A switch of the vendor's, such as vocabulary=current or target_id=…; may be repeated.
     #[arg(long = "option", value_name = "NAME=VALUE")]
     options: Vec<String>,
@@ -98,7 +102,7 @@ pub(super) struct Remove {
     id: String,
 }
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "id",
     "vendor",
     "url",
@@ -108,6 +112,7 @@ const FIELDS: [&str; 10] = [
     "headers",
     "options",
     "enabled",
+    "signature_time",
     "disabled_reason",
 ];
 
@@ -115,6 +120,9 @@ fn new_subscriber(args: Add) -> anyhow::Result<Value> {
     let mut body = Map::new();
     body.insert("url".to_owned(), args.receiver_url.into());
     body.insert("vendor".to_owned(), args.vendor.as_str().into());
+    if let Some(whose) = args.signature_time {
+        body.insert("signature_time".to_owned(), whose.as_str().into());
+    }
     if !args.event_types.is_empty() {
         body.insert("event_types".to_owned(), args.event_types.into());
     }

@@ -12,7 +12,7 @@ use crate::delivery::{Attempt, Claimed, Next, Outcome, Reason, Response, Schedul
 use crate::random::Chance;
 use crate::sender::{NoAnswer, Outgoing, Sender};
 use crate::store::Record;
-use crate::subscriber::Subscriber;
+use crate::subscriber::{SignatureTime, Subscriber};
 use crate::vendors::dialect;
 
 /// Makes attempts.
@@ -31,9 +31,15 @@ impl Attempter {
         let event = &claimed.event;
         let dialect = dialect(event.vendor);
         let body = dialect.body(event, &claimed.options);
-        let started_at = self.clock.now();
+        // An account's own clock stands still while it waits for the answer.
+        let now = || claimed.at.unwrap_or_else(|| self.clock.now());
+        let started_at = now();
+        let signed_at = match subscriber.signature_time {
+            SignatureTime::Account => started_at,
+            SignatureTime::Real => self.clock.now(),
+        };
         let stopwatch = self.clock.stopwatch();
-        let signed = dialect.headers(event, body.as_bytes(), subscriber.secret.as_ref(), started_at);
+        let signed = dialect.headers(event, body.as_bytes(), subscriber.secret.as_ref(), signed_at);
         let headers = request_headers(subscriber, signed, body.len());
         let outgoing = Outgoing {
             url: subscriber.url.clone(),
@@ -43,7 +49,7 @@ impl Attempter {
             check_cert: subscriber.options.check_cert.unwrap_or(true),
         };
         let answer = self.sender.send(outgoing).await;
-        let finished_at = self.clock.now();
+        let finished_at = now();
         let (outcome, response) = self.judge(answer, finished_at);
         let (next, reason) = self.decide(claimed, subscriber, &outcome, finished_at);
         let disable = matches!(outcome, Outcome::Rejected { status: 410, .. })

@@ -55,7 +55,7 @@ async fn create(
     }
     let (account, key) = new.make(api.clock.now(), &api.chance);
     api.store.insert_account(&account, &key.hash()).await?;
-    let Account { id, name, created_at } = account;
+    let Account { id, name, created_at, .. } = account;
     let created = CreatedAccount { id, name, api_key: key.reveal().to_owned(), created_at };
     Ok((StatusCode::CREATED, Json(created)))
 }

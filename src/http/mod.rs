@@ -17,6 +17,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 mod accounts;
 mod batch;
+mod clock;
 mod deliveries;
 mod description;
 mod error;
@@ -43,6 +44,7 @@ pub use error::Problem;
 pub use health::{Readiness, Stage};
 
 use crate::clock::Clock;
+use crate::clocks::Clocks;
 use crate::config::{AuthMode, Vendors};
 use crate::event::Vendor;
 use crate::handover::Handover;
@@ -59,7 +61,9 @@ pub struct Api {
     pub publisher: Publisher,
     pub handover: Arc<Handover>,
     pub scanner: Arc<Scanner>,
+    /// The machine's; an account may have one of its own.
     pub clock: Clock,
+    pub clocks: Arc<Clocks>,
     pub chance: Chance,
     pub auth_mode: AuthMode,
     pub vendors: Vendors,
@@ -89,6 +93,7 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(scenarios::router())
         .merge(users::router())
         .merge(accounts::router())
+        .merge(clock::router())
         .merge(init::router())
         .merge(health::router())
 }

@@ -21,7 +21,8 @@ use crate::event::Vendor;
 use crate::id::{AccountId, SubscriberId};
 use crate::register::{self, NewSubscriber, SubscriberPatch, Waits};
 use crate::schedule::{RetrySchedule, format_duration};
-use crate::subscriber::{Options, Subscriber};
+use crate::store;
+use crate::subscriber::{Options, SignatureTime, Subscriber};
 
 pub(super) fn router() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
@@ -44,6 +45,7 @@ struct SubscriberView {
     /// The vendor's own switches, where they are set.
     options: Options,
     enabled: bool,
+    signature_time: SignatureTime,
     /// Why scanhook disabled it by itself.
     disabled_reason: Option<String>,
     #[serde(serialize_with = "rfc3339::serialize")]
@@ -70,6 +72,7 @@ impl From<Subscriber> for SubscriberView {
             headers: subscriber.headers,
             options: subscriber.options,
             enabled: subscriber.enabled,
+            signature_time: subscriber.signature_time,
             disabled_reason: subscriber.disabled_reason,
             created_at: subscriber.created_at,
         }
@@ -77,8 +80,14 @@ impl From<Subscriber> for SubscriberView {
 }
 
 /// A subscriber that gets every event of a vendor.
-pub(super) fn new_subscriber(api: &Api, account_id: AccountId, vendor: Vendor, url: Url) -> Subscriber {
-    register::new_subscriber(account_id, vendor, url, api.clock.now(), &api.chance)
+pub(super) async fn new_subscriber(
+    api: &Api,
+    account_id: AccountId,
+    vendor: Vendor,
+    url: Url,
+) -> Result<Subscriber, store::Error> {
+    let now = api.clocks.now(account_id).await?;
+    Ok(register::new_subscriber(account_id, vendor, url, now, &api.chance))
 }
 
 /// Register a URL that wants events.
@@ -95,7 +104,8 @@ async fn create(
     Caller(account_id): Caller,
     JsonBody(new): JsonBody<NewSubscriber>,
 ) -> Result<(StatusCode, Json<CreatedSubscriber>), Problem> {
-    let subscriber = register::subscriber(new, account_id, api.clock.now(), &api.chance)?;
+    let now = api.clocks.now(account_id).await?;
+    let subscriber = register::subscriber(new, account_id, now, &api.chance)?;
     api.store.insert_subscriber(&subscriber).await?;
     let secret = subscriber.secret.as_ref().map(|secret| secret.reveal().to_owned());
     Ok((StatusCode::CREATED, Json(CreatedSubscriber { subscriber: subscriber.into(), secret })))
@@ -151,7 +161,7 @@ async fn change(
     IdOf(id): IdOf<SubscriberId>,
     JsonBody(patch): JsonBody<SubscriberPatch>,
 ) -> Result<Json<SubscriberView>, Problem> {
-    let now = api.clock.now();
+    let now = api.clocks.now(account_id).await?;
     let change = |subscriber: &mut Subscriber| {
         subscriber.changed_at = now;
         register::apply(subscriber, patch).map_err(Problem::invalid)
@@ -174,6 +184,7 @@ async fn remove(
     Caller(account_id): Caller,
     IdOf(id): IdOf<SubscriberId>,
 ) -> Result<StatusCode, Problem> {
-    api.store.delete_subscriber(account_id, id, api.clock.now()).await?;
+    let now = api.clocks.now(account_id).await?;
+    api.store.delete_subscriber(account_id, id, now).await?;
     Ok(StatusCode::NO_CONTENT)
 }

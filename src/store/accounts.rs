@@ -47,11 +47,12 @@ impl Store {
 
 pub(super) async fn insert_row(tx: &mut Tx, account: &Account, key_hash: &str) -> Result<(), Error> {
     let inserted = within!(tx, |db| {
-        sqlx::query::<Db>("insert into account (id, name, key_hash, created_at) values ($1, $2, $3, $4)")
+        sqlx::query::<Db>("insert into account (id, name, key_hash, created_at, clock_now) values ($1, $2, $3, $4, $5)")
             .bind(account.id)
             .bind(account.name.as_str())
             .bind(key_hash)
             .bind(micros(account.created_at))
+            .bind(account.clock_now.map(micros))
             .execute(db)
             .await
             .map(drop)

@@ -29,8 +29,8 @@ pub struct Record {
 }
 
 #[derive(sqlx::FromRow)]
-struct ClaimedRow {
-    id: DeliveryId,
+pub(super) struct ClaimedRow {
+    pub(super) id: DeliveryId,
     event_id: EventId,
     subscriber_id: SubscriberId,
     status: String,
@@ -68,6 +68,7 @@ impl Store {
                 let mut claim = QueryBuilder::<Db>::new("update delivery set lease_holder = ");
                 claim.push_bind(lease).push(", due_at = ").push_bind(micros(lease_until));
                 claim.push(" where id in (select id from delivery where due_at <= ").push_bind(micros(now));
+                claim.push(" and manual_due_at is null");
                 if !except.is_empty() {
                     claim.push(" and subscriber_id not in (");
                     let mut ids = claim.separated(", ");
@@ -88,7 +89,7 @@ impl Store {
     }
 
     /// Adds their events to claimed rows.
-    async fn complete(
+    pub(super) async fn complete(
         &self,
         rows: Vec<ClaimedRow>,
         lease: i64,
@@ -120,6 +121,7 @@ impl Store {
                 id: row.id,
                 lease,
                 lease_until,
+                at: None,
                 attempt: attempts_made(word(&row.status)?, retries) + 1,
                 schedule_start: u32::try_from(row.schedule_start).map_err(undecodable)?,
                 event: Arc::clone(event),
@@ -229,7 +231,8 @@ impl Store {
                     update.push(
                         ") update delivery set lease_holder = null,
                         status = case when subscriber.deleted_at is null then status else 'failed' end,
-                        due_at = case when subscriber.enabled then next_try end
+                        due_at = case when subscriber.enabled and manual_due_at is null then next_try end,
+                        manual_due_at = case when subscriber.enabled then manual_due_at end
                      from held, subscriber
                      where delivery.id = held.id and delivery.lease_holder = held.lease
                          and subscriber.id = delivery.subscriber_id",
@@ -263,7 +266,9 @@ async fn move_on(tx: &mut Tx, records: &[Record]) -> Result<HashSet<DeliveryId>,
                     status = case when made.due_at is not null and subscriber.deleted_at is not null then 'failed'
                         else made.status end,
                     next_try = coalesce(made.next_try, delivery.next_try),
-                    due_at = case when subscriber.enabled then made.due_at end
+                    due_at = case when subscriber.enabled and delivery.manual_due_at is null then made.due_at end,
+                    manual_due_at = case when subscriber.enabled and delivery.manual_due_at is not null
+                        then made.due_at end
                  from made, subscriber
                  where delivery.id = made.id and delivery.lease_holder = made.lease
                      and subscriber.id = delivery.subscriber_id
@@ -317,8 +322,8 @@ async fn disable(tx: &mut Tx, record: &Record, reason: &str) -> Result<(), sqlx:
         );
         let disabled = disabled.bind(record.subscriber_id).bind(reason).bind(&record.attempt.url);
         if disabled.execute(&mut *db).await?.rows_affected() > 0 {
-            let park = "update delivery set due_at = null
-                where subscriber_id = $1 and due_at is not null and lease_holder is null";
+            let park = "update delivery set due_at = null, manual_due_at = null
+                where subscriber_id = $1 and (due_at is not null or manual_due_at is not null) and lease_holder is null";
             sqlx::query::<Db>(park).bind(record.subscriber_id).execute(db).await?;
         }
     });

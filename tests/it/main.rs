@@ -6,6 +6,7 @@ mod bad_input;
 mod bench;
 mod catalogue;
 mod cli;
+mod clocks;
 mod daemon;
 mod dialects;
 mod dispatch;

@@ -145,6 +145,9 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
         paths,
         [
             "/api/v1/accounts",
+            "/api/v1/clock",
+            "/api/v1/clock/advance",
+            "/api/v1/clock/run-until-idle",
             "/api/v1/deliveries",
             "/api/v1/deliveries/{id}",
             "/api/v1/deliveries/{id}/redeliver",

@@ -9,7 +9,7 @@ use scanhook::event::{Event, Vendor};
 use scanhook::id::{AccountId, DeliveryId, EventId, SubscriberId};
 use scanhook::random::Chance;
 use scanhook::store::{Inserted, NewDelivery, OpenError, Publication, Record, Store};
-use scanhook::subscriber::{Options, Secret, Subscriber};
+use scanhook::subscriber::{Options, Secret, SignatureTime, Subscriber};
 use sqlx::{Connection, Executor};
 
 use crate::support::{Database, on_both_databases, start_time, test_config};
@@ -33,6 +33,7 @@ fn subscriber(n: u64) -> Subscriber {
         headers: [("X-A".to_owned(), "1".to_owned())].into(),
         options: Options { target_id: Some("t".to_owned()), ..Options::default() },
         vendor_id: Some("v".to_owned()),
+        signature_time: SignatureTime::Real,
         enabled: true,
         disabled_reason: None,
         created_at: start_time(),
@@ -57,7 +58,14 @@ fn publication(n: u64, to: &Subscriber, key: Option<&str>, lease: Option<(i64, D
         at_publish: None,
     };
     let id = DeliveryId::generate(start_time(), n, &mut chance.stream("delivery", n));
-    let delivery = NewDelivery { id, subscriber_id: to.id, next_try: start_time(), options: Options::default(), lease };
+    let delivery = NewDelivery {
+        id,
+        subscriber_id: to.id,
+        next_try: start_time(),
+        options: Options::default(),
+        lease,
+        is_manual: false,
+    };
     Publication { event: Arc::new(event), deliveries: vec![delivery] }
 }
 
