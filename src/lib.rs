@@ -32,6 +32,7 @@ pub mod telemetry;
 pub mod app;
 pub mod embedded;
 pub mod receiver;
+pub mod bench;
 pub mod cli;
 
 pub use embedded::Scanhook;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+mod bench;
 mod client;
 mod clock;
 mod config;
@@ -105,6 +106,7 @@ enum Command {
     Migrate(migrate::Args),
     Healthcheck(healthcheck::Args),
     Config(config::Args),
+    Bench(bench::Args),
 }
 
 impl Global {
@@ -145,6 +147,7 @@ pub async fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Healthcheck(args) => healthcheck::run(&global, args).await,
         Command::Config(args) => config::run(&global, args),
+        Command::Bench(args) => bench::run(&global, args).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

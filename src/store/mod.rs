@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, SqlitePool};
 
 mod accounts;
+mod bench;
 mod claims;
 mod clocks;
 mod deliveries;
@@ -21,6 +22,7 @@ mod subscribers;
 mod vendor_events;
 mod world;
 
+pub use bench::{Backlog, BacklogEvents, create_schema, drop_schema};
 pub use claims::{Effect, Record};
 pub use clocks::Ahead;
 pub use deliveries::{DeliveryDetail, Redelivered};

@@ -66,6 +66,7 @@ fn every_command_shows_an_example() {
         &["migrate"],
         &["healthcheck"],
         &["config"],
+        &["bench"],
         &["subscribers", "add"],
         &["subscribers", "list"],
         &["subscribers", "show"],

@@ -38,7 +38,7 @@ const LAYERS: [(&[&str], bool); 12] = [
     (&["scanner"], false),
     (&["init", "clocks"], false),
     (&["http", "dispatch", "receiver"], false),
-    (&["app"], false),
+    (&["app", "bench"], false),
     (&["embedded"], false),
     (&["cli"], false),
     (&["main", "lib"], false),
@@ -95,7 +95,11 @@ fn only_the_sender_connects_to_receivers() {
         let text = read(&path);
         let allowed = matches!(
             path.as_str(),
-            "src/sender/mod.rs" | "src/sender/preflight.rs" | "src/sender/resolve.rs" | "src/cli/client.rs"
+            "src/sender/mod.rs"
+                | "src/sender/preflight.rs"
+                | "src/sender/resolve.rs"
+                | "src/cli/client.rs"
+                | "src/bench/load.rs"
         );
         for client in ["reqwest::Client", "hyper_util::client", "TcpStream::connect"] {
             assert!(allowed || !text.contains(client), "{path} uses {client}");
