@@ -36,6 +36,7 @@ mod targets;
 mod trigger;
 mod users;
 mod vendors;
+mod waiting;
 mod why;
 
 pub use description::openapi;
@@ -51,6 +52,7 @@ use crate::random::Chance;
 use crate::scanner::Scanner;
 use crate::sender::Sender;
 use crate::store::Store;
+use crate::watch::Watcher;
 
 /// What handlers work with.
 #[derive(Debug, Clone)]
@@ -64,6 +66,7 @@ pub struct Api {
     pub auth_mode: AuthMode,
     pub vendors: Vendors,
     pub sender: Arc<Sender>,
+    pub watcher: Watcher,
     /// The setting `dispatch.jitter`.
     pub jitter: f64,
     pub cursor_key: String,
@@ -81,6 +84,7 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(signatures::router())
         .merge(deliveries::router())
         .merge(why::router())
+        .merge(waiting::router())
         .merge(subscribers::router())
         .merge(preflight::router())
         .merge(targets::router())

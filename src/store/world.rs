@@ -18,7 +18,7 @@ pub struct WorldChange {
 }
 
 #[derive(sqlx::FromRow)]
-struct TimerRow {
+pub(super) struct TimerRow {
     account_id: AccountId,
     subject_id: ObjectId,
     kind: String,
