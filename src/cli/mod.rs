@@ -27,6 +27,7 @@ mod story;
 mod subscribers;
 mod targets;
 mod trigger;
+mod wait;
 mod why;
 
 use crate::config::{Config, Origin, Sources, environment};
@@ -80,6 +81,8 @@ enum Command {
     #[command(subcommand)]
     Deliveries(deliveries::Command),
     Why(why::Args),
+    Wait(wait::Wait),
+    Settle(wait::Settle),
     /// Explain when retries are made (for scans by the clock, see schedules).
     #[command(subcommand)]
     Schedule(why::Command),
@@ -127,6 +130,8 @@ pub async fn main() -> ExitCode {
         Command::Events(command) => events::run(&global, command).await,
         Command::Deliveries(command) => deliveries::run(&global, command).await,
         Command::Why(args) => why::run(&global, args).await,
+        Command::Wait(args) => wait::wait(&global, args).await,
+        Command::Settle(args) => wait::settle(&global, args).await,
         Command::Schedule(command) => why::explain(&global, command).await,
         Command::Trigger(args) => trigger::run(&global, args).await,
         Command::EventTypes(args) => event_types::run(&global, args),
