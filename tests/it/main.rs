@@ -25,5 +25,6 @@ mod store;
 mod subscribers;
 mod tidy;
 mod vendor_apis;
+mod waiting;
 mod why;
 mod world;
