@@ -50,11 +50,11 @@ struct MatchBody {
     /// What the event's content has: an object of JSONPaths (RFC 9535), each with a value that one of
     /// the nodes it selects must have, or a list of JSONPaths that must each select something.
     #[serde(default)]
-    #[schema(value_type = Object, example = json!({"$.risk.id": "abc"}))]
+    #[schema(value_type = PathsSchema, example = json!({"$.risk.id": "abc"}))]
     content: Paths,
     /// The same of the webhook's body. Of deliveries only.
     #[serde(default)]
-    #[schema(value_type = Object, example = json!(["$.data.risk"]))]
+    #[schema(value_type = PathsSchema, example = json!(["$.data.risk"]))]
     body: Paths,
     /// Published at this time or later.
     since: Option<DateTime<Utc>>,
@@ -65,17 +65,38 @@ struct MatchBody {
 struct ExpectBody {
     /// How many of those meant are in the state below: a number, or `min` and `max`, both included; at
     /// least one if left out. Where `min` is 0, `max` must hold for the whole of `within`.
-    #[schema(value_type = Option<Object>, example = json!({"min": 1, "max": 3}))]
+    #[schema(value_type = Option<NumberSchema>, example = json!({"min": 1, "max": 3}))]
     count: Option<Number>,
     /// Of deliveries only, as the rest.
     #[schema(inline)]
     status: Option<Status>,
     /// How many attempts have been made: a number, or `min` and `max`, both included.
-    #[schema(value_type = Option<Object>, example = json!(1))]
+    #[schema(value_type = Option<NumberSchema>, example = json!(1))]
     attempts: Option<Number>,
     /// The HTTP status that the last attempt was answered with.
     #[schema(example = 200)]
     answer: Option<u16>,
+}
+
+/// JSONPaths with values, or a list of JSONPaths.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = Paths)]
+#[expect(dead_code, reason = "it says in the description how `Paths` is written")]
+enum PathsSchema {
+    #[schema(value_type = Object)]
+    Values(Value),
+    List(Vec<String>),
+}
+
+/// A number, or a range with both ends included.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = Number)]
+#[expect(dead_code, reason = "it says in the description how `Number` is written")]
+enum NumberSchema {
+    Exactly(u32),
+    Range { min: Option<u32>, max: Option<u32> },
 }
 
 /// Conditions on a JSON value.
@@ -132,8 +153,7 @@ impl<'de> Deserialize<'de> for Number {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Range {
-            #[serde(default)]
-            min: u32,
+            min: Option<u32>,
             max: Option<u32>,
         }
 
@@ -152,6 +172,7 @@ impl<'de> Deserialize<'de> for Number {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Number, A::Error> {
                 let Range { min, max } = Range::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let min = min.unwrap_or_default();
                 match max {
                     Some(max) if max < min => Err(de::Error::custom("max must not be less than min")),
                     None if min == 0 => Err(de::Error::custom("says nothing; give min, max or both")),

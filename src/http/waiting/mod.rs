@@ -218,35 +218,36 @@ struct Held {
 
 /// A delivery, or an event where events are meant.
 #[derive(Debug, Serialize, ToSchema)]
-struct MatchView {
-    #[schema(value_type = String)]
-    event_id: EventId,
-    event_type: String,
-    #[serde(flatten)]
-    delivery: Option<MatchedDelivery>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    vendor: Option<Vendor>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct MatchedDelivery {
-    #[schema(value_type = String)]
-    delivery_id: DeliveryId,
-    #[schema(value_type = String)]
-    subscriber_id: SubscriberId,
-    status: Status,
-    /// How many have been made.
-    attempts: u32,
-    /// The HTTP status that the last attempt was answered with.
-    last_answer: Option<u16>,
-    /// Why the last attempt got no answer.
-    last_error: Option<AttemptError>,
+#[serde(untagged)]
+enum MatchView {
+    Delivery {
+        #[schema(value_type = String)]
+        delivery_id: DeliveryId,
+        #[schema(value_type = String)]
+        event_id: EventId,
+        event_type: String,
+        #[schema(value_type = String)]
+        subscriber_id: SubscriberId,
+        status: Status,
+        /// How many have been made.
+        attempts: u32,
+        /// The HTTP status that the last attempt was answered with.
+        last_answer: Option<u16>,
+        /// Why the last attempt got no answer.
+        last_error: Option<AttemptError>,
+    },
+    Event {
+        #[schema(value_type = String)]
+        event_id: EventId,
+        event_type: String,
+        vendor: Vendor,
+    },
 }
 
 impl From<SeenEvent> for MatchView {
     fn from(event: SeenEvent) -> Self {
         let SeenEvent { id, vendor, event_type, .. } = event;
-        Self { event_id: id, event_type, delivery: None, vendor: Some(vendor) }
+        Self::Event { event_id: id, event_type, vendor }
     }
 }
 
@@ -258,8 +259,8 @@ impl From<SeenDelivery> for MatchView {
             None => (None, None),
         };
         let SeenDelivery { id, event_id, event_type, subscriber_id, status, attempts, .. } = seen;
-        let delivery = MatchedDelivery { delivery_id: id, subscriber_id, status, attempts, last_answer, last_error };
-        Self { event_id, event_type, delivery: Some(delivery), vendor: None }
+        let delivery_id = id;
+        Self::Delivery { delivery_id, event_id, event_type, subscriber_id, status, attempts, last_answer, last_error }
     }
 }
 
