@@ -68,7 +68,7 @@ export class Daemon {
     const giveUpAt = Date.now() + PATIENCE;
     // The file appears whole, once everything is ready.
     while (!existsSync(ready)) {
-      if (this.failure || this.process.exitCode !== null || Date.now() > giveUpAt) {
+      if (this.failure || this.process.exitCode !== null || this.process.signalCode !== null || Date.now() > giveUpAt) {
         const why = this.failure
           ? `${this.failure.message}: put scanhook on the path, or its place in SCANHOOK_BIN`
           : readFileSync(log, "utf8");
@@ -156,7 +156,7 @@ export class Account {
     return (await this.call("GET", "/api/v1/clock")).now;
   }
 
-  /** Moves the clock by a duration such as "5h30m": what fired, in order. "0s" fires what is due. */
+  /** Moves the clock by a duration such as "5h30m", stopping at what is due: what fired, in order. */
   advance(by) {
     return this.#moved("advance", { by });
   }
@@ -175,7 +175,7 @@ export class Account {
     return moved.fired;
   }
 
-  /** Waits until nothing is in flight or due: what is due later. */
+  /** Sends what is due, waits until nothing is in flight: what is due later. Moves no clock. */
   settle({ within = "5s", ...fields } = {}) {
     return this.call("POST", "/api/v1/settle", { within, ...fields });
   }

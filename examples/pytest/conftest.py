@@ -131,7 +131,7 @@ class Account:
         return self.call("GET", "/api/v1/clock")["now"]
 
     def advance(self, by):
-        """Moves the clock by a duration such as "5h30m": what fired, in order. "0s" fires what is due."""
+        """Moves the clock by a duration such as "5h30m", stopping at what is due: what fired, in order."""
         return self._moved("advance", {"by": by})
 
     def run_until_idle(self, max="7d"):
@@ -145,7 +145,7 @@ class Account:
         return moved["fired"]
 
     def settle(self, within="5s", **fields):
-        """Waits until nothing is in flight or due: what is due later."""
+        """Sends what is due, waits until nothing is in flight: what is due later. Moves no clock."""
         return self.call("POST", "/api/v1/settle", {"within": within, **fields})
 
     def expect(self, match, within="0s", **expected):

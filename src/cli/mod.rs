@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+mod bench;
 mod client;
 mod clock;
 mod config;
@@ -28,6 +29,7 @@ mod story;
 mod subscribers;
 mod targets;
 mod trigger;
+mod wait;
 mod why;
 
 use crate::config::{Config, Origin, Sources, environment};
@@ -84,6 +86,8 @@ enum Command {
     /// What time it is in the account: the machine's time, or one that is moved by hand.
     #[command(subcommand)]
     Clock(clock::Command),
+    Wait(wait::Wait),
+    Settle(wait::Settle),
     /// Explain when retries are made (for scans by the clock, see schedules).
     #[command(subcommand)]
     Schedule(why::Command),
@@ -105,6 +109,7 @@ enum Command {
     Migrate(migrate::Args),
     Healthcheck(healthcheck::Args),
     Config(config::Args),
+    Bench(bench::Args),
 }
 
 impl Global {
@@ -132,6 +137,8 @@ pub async fn main() -> ExitCode {
         Command::Deliveries(command) => deliveries::run(&global, command).await,
         Command::Why(args) => why::run(&global, args).await,
         Command::Clock(command) => clock::run(&global, command).await,
+        Command::Wait(args) => wait::wait(&global, args).await,
+        Command::Settle(args) => wait::settle(&global, args).await,
         Command::Schedule(command) => why::explain(&global, command).await,
         Command::Trigger(args) => trigger::run(&global, args).await,
         Command::EventTypes(args) => event_types::run(&global, args),
@@ -145,6 +152,7 @@ pub async fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Healthcheck(args) => healthcheck::run(&global, args).await,
         Command::Config(args) => config::run(&global, args),
+        Command::Bench(args) => bench::run(&global, args).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -175,6 +175,7 @@ impl Store {
                 }
             }
             tx.commit().await?;
+            self.stir(records.iter().map(|record| record.account_id));
             Ok(records.iter().map(|record| ours.contains(&record.delivery_id)).collect())
         })
         .await
@@ -251,6 +252,7 @@ impl Store {
                     update.build().execute(&mut *tx).await?;
                 }
             });
+            self.stir(claimed.iter().map(|claimed| claimed.event.account_id));
             Ok(())
         })
         .await

@@ -70,6 +70,7 @@ impl Store {
                 };
                 sqlx::query::<Db>(statement).bind(account_id).execute(&mut *tx).await?;
             });
+            self.stir([account_id]);
             Ok(())
         })
         .await

@@ -158,6 +158,8 @@ impl Store {
             let stored = insert_event_rows(&mut tx, &publications).await?;
             insert_deliveries(&mut tx, publications.iter().filter(|new| stored.contains(&new.event.id))).await?;
             tx.commit().await?;
+            let written = publications.iter().map(|publication| publication.event.account_id);
+            self.stir(written.chain(along.into_iter().flat_map(Along::account_ids)));
             let mut answers = Vec::with_capacity(publications.len());
             for publication in publications {
                 let event = &publication.event;

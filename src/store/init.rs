@@ -20,6 +20,14 @@ pub struct Along {
     pub worlds: Vec<WorldChange>,
 }
 
+impl Along {
+    /// Whose they are; an account may be named more than once.
+    pub(super) fn account_ids(&self) -> impl Iterator<Item = AccountId> {
+        let subscribers = self.subscribers.iter().map(|subscriber| subscriber.account_id);
+        self.worlds.iter().map(|world| world.account_id).chain(subscribers)
+    }
+}
+
 impl From<WorldChange> for Along {
     fn from(change: WorldChange) -> Self {
         Self { worlds: vec![change], ..Self::default() }

@@ -82,7 +82,9 @@ impl Store {
         self.in_time(async {
             let mut tx = self.begin().await?;
             insert_row(&mut tx, subscriber).await?;
-            Ok(tx.commit().await?)
+            tx.commit().await?;
+            self.stir([subscriber.account_id]);
+            Ok(())
         })
         .await
     }
@@ -166,7 +168,7 @@ impl Store {
         change: impl FnOnce(&mut Subscriber) -> Result<(), E> + Send,
     ) -> Result<Result<Subscriber, E>, Error> {
         let lock = self.pools.and_hold(" for update");
-        Ok(Ok(write!(self, |tx| {
+        let changed = write!(self, |tx| {
             let mut select =
                 QueryBuilder::<Db>::new(concat!("select ", subscriber_columns!(), " from subscriber where id = "));
             select
@@ -216,7 +218,9 @@ impl Store {
             };
             sqlx::query::<Db>(wake_or_park).bind(subscriber.id).execute(&mut *tx).await?;
             subscriber
-        })))
+        });
+        self.stir([account_id]);
+        Ok(Ok(changed))
     }
 
     /// Deletes a subscriber: what is still owed to it fails, and its secret is forgotten.
@@ -249,6 +253,7 @@ impl Store {
             }
             deleted
         });
+        self.stir([account_id]);
         if deleted == 0 { Err(Error::NotFound("subscriber")) } else { Ok(()) }
     }
 }

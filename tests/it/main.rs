@@ -3,6 +3,7 @@
 mod support;
 
 mod bad_input;
+mod bench;
 mod catalogue;
 mod cli;
 mod clocks;
@@ -24,5 +25,6 @@ mod store;
 mod subscribers;
 mod tidy;
 mod vendor_apis;
+mod waiting;
 mod why;
 mod world;

@@ -145,6 +145,7 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
         paths,
         [
             "/api/v1/accounts",
+            "/api/v1/assert",
             "/api/v1/clock",
             "/api/v1/clock/advance",
             "/api/v1/clock/run-until-idle",
@@ -169,6 +170,7 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
             "/api/v1/scenarios/runs/{id}/cancel",
             "/api/v1/schedules",
             "/api/v1/schedules/{id}",
+            "/api/v1/settle",
             "/api/v1/subscribers",
             "/api/v1/subscribers/{id}",
             "/api/v1/subscribers/{id}/preflight",
