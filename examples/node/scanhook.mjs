@@ -12,8 +12,8 @@
 //     await scanhook.expect({ event_type: "risk.opened" }, { status: "succeeded" });
 //     await daemon.stop();
 //
-// Accounts do not see one another, so tests may run at the same time. Nothing fires in an account until its
-// test moves its clock.
+// Accounts do not see one another, so tests may run at the same time. Nothing fires in an account but when
+// its test moves the clock, or settles.
 
 import { AssertionError } from "node:assert";
 import { spawn } from "node:child_process";
@@ -68,7 +68,8 @@ export class Daemon {
     const giveUpAt = Date.now() + PATIENCE;
     // The file appears whole, once everything is ready.
     while (!existsSync(ready)) {
-      if (this.failure || this.process.exitCode !== null || this.process.signalCode !== null || Date.now() > giveUpAt) {
+      const hasEnded = this.process.exitCode !== null || this.process.signalCode !== null;
+      if (this.failure || hasEnded || Date.now() > giveUpAt) {
         const why = this.failure
           ? `${this.failure.message}: put scanhook on the path, or its place in SCANHOOK_BIN`
           : readFileSync(log, "utf8");

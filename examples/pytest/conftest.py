@@ -10,7 +10,7 @@ scanhook: on the path, or where SCANHOOK_BIN says.
         scanhook.expect({"event_type": "risk.opened"}, status="succeeded")
 
 Accounts do not see one another, so tests may run at the same time (pytest-xdist starts a daemon for
-each of its workers). Nothing fires in an account until its test moves its clock.
+each of its workers). Nothing fires in an account but when its test moves the clock, or settles.
 """
 
 import itertools
@@ -141,7 +141,9 @@ class Account:
     def _moved(self, how, how_far):
         moved = self.call("POST", f"/api/v1/clock/{how}", how_far)
         # After 10,000 things, or a minute, the call ends on the way.
-        assert moved["stopped"] not in ("time_limit", "fired_limit"), f"more is due at {moved['now']}: move on from there"
+        assert moved["stopped"] not in ("time_limit", "fired_limit"), (
+            f"more is due at {moved['now']}: move on from there"
+        )
         return moved["fired"]
 
     def settle(self, within="5s", **fields):
