@@ -2,7 +2,14 @@
 
 use std::process::{Command, Output};
 
+use scanhook::delivery::Status;
+use scanhook::id::DeliveryId;
+use scanhook::random::Chance;
+use scanhook::store::{Backlog, BacklogEvents};
 use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+
+use crate::support::{Receiver, Service, on_both_databases, postgres_server};
 
 fn bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_scanhook")).arg("bench").args(arguments).output().expect("scanhook runs")
@@ -73,4 +80,62 @@ fn what_cannot_be_measured_is_refused_with_the_way_out() {
     let said = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("cannot make a schema on the Postgres server"), "{said}");
+}
+
+#[tokio::test]
+async fn on_postgres_nothing_is_left_behind() {
+    let server = postgres_server();
+    let url = server.clone();
+    let run = move || bench(&["fanout", "--quick", "--json", "--database-url", &url]);
+    let output = tokio::task::spawn_blocking(run).await.expect("no panic");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let databases: Vec<&Value> =
+        report["figures"].as_array().into_iter().flatten().map(|figure| &figure["database"]).collect();
+    assert_eq!(databases, ["SQLite", "Postgres"], "{report}");
+    let mut connection = PgConnection::connect(&server).await.expect("the test Postgres answers");
+    let left = "select count(*) from information_schema.schemata where schema_name like 'scanhook_bench_%'";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.expect("a count");
+    assert_eq!(left, 0);
+}
+
+on_both_databases! {
+    async fn a_backlog_that_was_put_into_the_table_is_sent_as_any_other(database) {
+        let service = Service::start(database).await;
+        let (receiver, other) = (Receiver::answering([200]).await, Receiver::answering([200]).await);
+        let subscriber_id = service.subscribe(&receiver.url).await.0.parse().expect("an id");
+        let other_id = service.subscribe(&other.url).await.0.parse().expect("an id");
+        let now = service.clock.now();
+        let mut rng = Chance::from_seed(1).stream("ids", "");
+        let mut ids = |count| (0..count).map(|n| DeliveryId::generate(now, n, &mut rng)).collect::<Vec<_>>();
+        let (event_type, content) = ("a.b", r#"{"n":1}"#);
+        let due = Backlog {
+            subscriber_id,
+            status: Status::Scheduled,
+            due_at: Some(now),
+            event_type,
+            content,
+            events: BacklogEvents::OneEach,
+        };
+        let finished = Backlog {
+            subscriber_id: other_id,
+            status: Status::Succeeded,
+            due_at: None,
+            event_type,
+            content,
+            events: BacklogEvents::Shared,
+        };
+        let store = &service.app.store;
+        let before = store.size_bytes().await.expect("a size");
+        store.insert_backlog(&due, now, &ids(30)).await.expect("inserted");
+        // More than one statement takes.
+        store.insert_backlog(&finished, now, &ids(5_010)).await.expect("inserted");
+        store.settle().await.expect("settled");
+        assert!(store.size_bytes().await.expect("a size") > before + 5_000 * 100);
+        assert_eq!(service.dispatch().await, 30);
+        assert_eq!((receiver.count(), other.count()), (30, 0));
+        assert!(String::from_utf8_lossy(&receiver.got()[0].body).contains(r#""type":"a.b""#));
+        let list = service.get("/api/v1/deliveries?status=scheduled").await.expect(200);
+        assert_eq!(list["data"], serde_json::json!([]));
+    }
 }

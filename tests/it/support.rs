@@ -102,7 +102,7 @@ impl Database {
 }
 
 #[expect(clippy::disallowed_methods, reason = "scripts/test says by the environment where its Postgres is")]
-fn postgres_server() -> String {
+pub(crate) fn postgres_server() -> String {
     std::env::var("SCANHOOK_TEST_POSTGRES")
         .expect("SCANHOOK_TEST_POSTGRES names no server: run `scripts/test`, or `scripts/postgres run -- cargo test`")
 }
