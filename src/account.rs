@@ -4,11 +4,11 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use rand::Rng;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::id::AccountId;
+use crate::id::{AccountId, SnapshotId};
 use crate::problem::{FieldProblem, check_text};
 use crate::random::Chance;
 
@@ -19,6 +19,32 @@ pub struct Account {
     /// A label for people; need not be unique.
     pub name: String,
     pub created_at: DateTime<Utc>,
+}
+
+/// How much an account holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Holdings {
+    /// Without those that were deleted.
+    pub subscribers: u64,
+    pub events: u64,
+    pub deliveries: u64,
+}
+
+/// What an account held at one time, to go back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub id: SnapshotId,
+    /// A label for people; need not be unique.
+    pub name: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub holdings: Holdings,
+}
+
+/// What a reset leaves in an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    Subscribers,
 }
 
 /// An account's API key. Only its hash is stored, so it is shown once, when it is made.

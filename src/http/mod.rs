@@ -31,6 +31,7 @@ mod scans;
 mod scenarios;
 mod schedules;
 mod signatures;
+mod snapshots;
 mod subscribers;
 mod targets;
 mod trigger;
@@ -89,6 +90,7 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(scenarios::router())
         .merge(users::router())
         .merge(accounts::router())
+        .merge(snapshots::router())
         .merge(init::router())
         .merge(health::router())
 }

@@ -221,6 +221,11 @@ impl Scanner {
         Ok(count)
     }
 
+    /// Says that timers may have been set in another way than by [`change`](Self::change).
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     /// When something is due next.
     pub async fn next_due(&self) -> Result<Option<DateTime<Utc>>, Error> {
         Ok(self.store.next_timer().await?)
@@ -291,6 +296,8 @@ impl Scanner {
                 };
                 self.change(account_id, fail).await
             }
+            // Its timers went with it.
+            Err(Error::Event(Refused::AccountGone)) => Ok(()),
             went_on => went_on,
         }
     }

@@ -20,6 +20,15 @@ pub struct Along {
     pub worlds: Vec<WorldChange>,
 }
 
+impl Along {
+    /// The accounts that must be there for it to be stored.
+    pub(super) fn account_ids(&self) -> impl Iterator<Item = AccountId> {
+        let is_new = |id: &AccountId| self.accounts.iter().any(|(account, _)| account.id == *id);
+        let of_subscribers = self.subscribers.iter().map(|subscriber| subscriber.account_id);
+        of_subscribers.chain(self.worlds.iter().map(|world| world.account_id)).filter(move |id| !is_new(id))
+    }
+}
+
 impl From<WorldChange> for Along {
     fn from(change: WorldChange) -> Self {
         Self { worlds: vec![change], ..Self::default() }
