@@ -110,7 +110,8 @@ fn every_command_shows_an_example() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn accounts_are_made_reset_put_back_and_deleted() {
-    let service = Service::start(&Database::sqlite()).await;
+    let database = Database::sqlite();
+    let service = Service::start(&database).await;
     let created = json(&against(&service, &["accounts", "create", "ci", "--json"]).await);
     let (id, key) = (text(&created["id"]), text(&created["api_key"]));
     let shown = success(&against(&service, &["accounts", "create", "two", "--key", "my-key-for-two"]).await);
