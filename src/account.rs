@@ -2,15 +2,18 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use crate::clock::check_time;
 use crate::id::{AccountId, SnapshotId};
+use crate::json::object;
 use crate::problem::{FieldProblem, check_text};
 use crate::random::Chance;
+use crate::words::words;
 
 /// An isolated tenant. Nothing of one account is seen by another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,50 @@ pub struct Account {
     /// A label for people; need not be unique.
     pub name: String,
     pub created_at: DateTime<Utc>,
+    /// Where its own clock stands; none if it goes by the machine's.
+    pub clock_now: Option<DateTime<Utc>>,
+}
+
+words!(
+    /// Which clock an account goes by.
+    ClockMode {
+        /// The machine's.
+        Real = "real",
+        /// One of its own that is moved by hand.
+        Manual = "manual",
+    }
+);
+
+/// A clock to go by.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewClock {
+    pub mode: ClockMode,
+    /// Where a manual clock stands; the account's present time if left out.
+    pub now: Option<DateTime<Utc>>,
+}
+
+impl NewClock {
+    /// Checks it; `pointer` is where it stands.
+    pub fn check(&self, pointer: &str) -> Result<(), FieldProblem> {
+        let at = format!("{pointer}/now");
+        match (self.mode, self.now) {
+            (ClockMode::Real, Some(_)) => {
+                Err(FieldProblem::new(at, "cannot be set on a real clock; leave it out, or have `mode`: `manual`"))
+            }
+            (_, Some(now)) => check_time(&at, now),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// Where the clock stands in an account whose time is `now`; none if it is the machine's.
+    pub fn stands_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self.mode {
+            ClockMode::Real => None,
+            // Both databases keep microseconds.
+            ClockMode::Manual => Some(self.now.unwrap_or(now).trunc_subsecs(6)),
+        }
+    }
 }
 
 /// How much an account holds.
@@ -85,12 +132,16 @@ pub struct NewAccount {
     /// Its API key: 8 to 200 visible ASCII characters. Made if left out.
     #[schema(value_type = Option<String>)]
     pub api_key: Option<ApiKey>,
+    /// The machine's if left out.
+    #[serde(default, deserialize_with = "object")]
+    pub clock: Option<NewClock>,
 }
 
 impl NewAccount {
     /// All that is wrong with it.
     pub fn check(&self) -> Vec<FieldProblem> {
         let mut problems = Vec::from_iter(check_text("/name", &self.name, 200).err());
+        problems.extend(self.clock.as_ref().and_then(|clock| clock.check("/clock").err()));
         let is_key =
             |key: &ApiKey| (8..=200).contains(&key.0.len()) && key.0.bytes().all(|byte| byte.is_ascii_graphic());
         if self.api_key.as_ref().is_some_and(|key| !is_key(key)) {
@@ -106,7 +157,8 @@ impl NewAccount {
         // Not keyed by the id, which holds the time: with a seed the keys are known beforehand.
         let made = || ApiKey::generate(&mut chance.stream("api-key", sequence));
         let key = self.api_key.clone().unwrap_or_else(made);
-        (Account { id, name: self.name.clone(), created_at: now }, key)
+        let clock_now = self.clock.as_ref().and_then(|clock| clock.stands_at(now));
+        (Account { id, name: self.name.clone(), created_at: now, clock_now }, key)
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SubsecRound, Utc};
 use tokio::sync::watch;
 
+use crate::problem::FieldProblem;
+
 /// Says what time it is: the machine's time, or one that is moved by hand.
 #[derive(Debug, Clone)]
 pub enum Clock {
@@ -80,6 +82,15 @@ impl Stopwatch {
             Self::Manual(clock, start) => (clock.now() - *start).to_std().unwrap_or_default(),
         }
     }
+}
+
+/// The last second that the vendors' formats can show, the end of the year 9999.
+pub const LAST: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("within range");
+
+/// Checks a time that somebody gives: from 1970 to the end of the year 9999.
+pub fn check_time(pointer: &str, time: DateTime<Utc>) -> Result<(), FieldProblem> {
+    let is_usable = (DateTime::UNIX_EPOCH..=LAST).contains(&time);
+    if is_usable { Ok(()) } else { Err(FieldProblem::new(pointer, "must be from 1970 to 9999")) }
 }
 
 /// Writes a time as the API shows it: RFC 3339 with six digits and `Z`.

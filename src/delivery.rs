@@ -1,7 +1,5 @@
 //! A delivery: one event owed to one subscriber; its attempts, and the rule of retrying.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,51 +8,12 @@ use chrono::{DateTime, Utc};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
 use crate::subscriber::Options;
+use crate::words::words;
 
 /// The version of the webhook format, as Probely's `webhooks[]` names it. There is only one.
 pub const API_VERSION: &str = "v1";
 /// How much of a response's body and of its headers an attempt keeps, in bytes.
 pub const KEPT_BYTES: usize = 16 * 1024;
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$case_doc:meta])* $case:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-        pub enum $name { $($(#[$case_doc])* #[serde(rename = $word)] $case),+ }
-
-        impl $name {
-            /// The word for it in the API, the CLI and the store.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$case => $word),+ }
-            }
-        }
-
-        impl utoipa::PartialSchema for $name {
-            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-                let words = utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::String);
-                words.enum_values(Some([$($word),+])).build().into()
-            }
-        }
-
-        impl utoipa::ToSchema for $name {}
-
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-            fn from_str(text: &str) -> Result<Self, String> {
-                match text {
-                    $($word => Ok(Self::$case),)+
-                    _ => Err(format!("`{text}` is none of {}", [$($word),+].join(", "))),
-                }
-            }
-        }
-    };
-}
 
 words!(
     /// Where a delivery stands. (Probely's own four words.)
@@ -125,6 +84,8 @@ pub struct Claimed {
     /// Names this claim: only its holder may record the attempt.
     pub lease: i64,
     pub lease_until: DateTime<Utc>,
+    /// The account's time, where it has a clock of its own; none means the machine's.
+    pub at: Option<DateTime<Utc>>,
     /// The number of the attempt to make; the first is 1.
     pub attempt: u32,
     /// Attempts made before the schedule (re)started: a redelivery starts it anew.

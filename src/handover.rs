@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::delivery::Claimed;
+use crate::delivery::{Claimed, Next, Outcome};
 use crate::id::{AccountId, SubscriberId};
 
 /// From how many on accounts with void leases are forgotten.
@@ -23,6 +23,15 @@ const MOST_VOIDED: usize = 4_096;
 pub struct InHand {
     pub claimed: Claimed,
     pub place: Place,
+    /// Is told of the attempt once it is recorded, or dropped if none is made.
+    pub made: Option<oneshot::Sender<AttemptMade>>,
+}
+
+/// An attempt that was made and recorded.
+#[derive(Debug, Clone)]
+pub struct AttemptMade {
+    pub outcome: Outcome,
+    pub next: Next,
 }
 
 /// Where publish and the claims put what is to be sent, and where dispatch takes it.
@@ -135,13 +144,27 @@ impl Handover {
         let _ = self.queue.send(in_hand);
     }
 
+    /// Whether nothing is taken from it any more: the program is ending.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// Puts claimed deliveries in hand. A claim may overrun a subscriber's places once: it cannot
     /// know beforehand whose deliveries are due.
     pub fn put_claimed(&self, claimed: Vec<Claimed>) {
         for claimed in claimed {
             let place = self.place(&mut self.places.lock(), claimed.subscriber_id);
-            self.put(InHand { claimed, place });
+            self.put(InHand { claimed, place, made: None });
         }
+    }
+
+    /// Puts one claimed delivery in hand, whatever room there is: what comes of it, or nothing if no
+    /// attempt is made.
+    pub fn put_one(&self, claimed: Claimed) -> oneshot::Receiver<AttemptMade> {
+        let (made, told) = oneshot::channel();
+        let place = self.place(&mut self.places.lock(), claimed.subscriber_id);
+        self.put(InHand { claimed, place, made: Some(made) });
+        told
     }
 
     /// How much a claim may take now.

@@ -12,6 +12,7 @@ use crate::event::{Event, Vendor};
 use crate::id::{AccountId, SubscriberId};
 use crate::problem::{FieldProblem, check_text};
 use crate::schedule::RetrySchedule;
+use crate::words::words;
 
 /// The longest URL, in bytes.
 const LONGEST_URL: usize = 2_048;
@@ -54,6 +55,18 @@ pub enum Vocabulary {
     /// `scan.created`, `scan.updated`, `risk.created`, `risk.updated`: since then.
     Current,
 }
+
+words!(
+    /// Whose time signatures carry. The two differ only where the account has a clock of its own.
+    #[derive(Default)]
+    SignatureTime {
+        /// The account's.
+        #[default]
+        Account = "account",
+        /// The machine's, for receivers that refuse what was signed long ago.
+        Real = "real",
+    }
+);
 
 /// The vendor's own switches for a subscriber; each belongs to one vendor.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -109,6 +122,8 @@ pub struct Subscriber {
     pub event_types: Vec<String>,
     /// What signs the webhooks; none where they are not signed.
     pub secret: Option<Secret>,
+    /// What signs them as well until a time, after the secret was rotated.
+    pub previous_secret: Option<(Secret, DateTime<Utc>)>,
     /// The waits between attempts; none means the vendor's own.
     pub retry_schedule: Option<RetrySchedule>,
     /// How long one request may take; none means `dispatch.timeout`.
@@ -118,9 +133,12 @@ pub struct Subscriber {
     pub options: Options,
     /// Its id in the vendor's own shape, where receivers see one.
     pub vendor_id: Option<String>,
+    pub signature_time: SignatureTime,
     pub enabled: bool,
     /// Why scanhook disabled it by itself.
     pub disabled_reason: Option<String>,
+    /// When the first failing attempt was made since which nothing was accepted, where that is kept.
+    pub failing_since: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub changed_at: DateTime<Utc>,
     /// When it was deleted. Its deliveries are kept for the record.
@@ -128,6 +146,12 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
+    /// What signs at this time, the newest first.
+    pub fn secrets_at(&self, now: DateTime<Utc>) -> Vec<&Secret> {
+        let previous = self.previous_secret.as_ref().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
+        self.secret.iter().chain(previous).collect()
+    }
+
     /// Whether an event makes a delivery to this subscriber.
     pub fn wants(&self, event: &Event) -> bool {
         self.enabled

@@ -19,19 +19,45 @@ pub use listeners::{Listeners, bind};
 
 use crate::account::ApiKey;
 use crate::clock::Clock;
+use crate::clocks::Clocks;
 use crate::config::{Config, Dispatch, Seed, hide_password};
 use crate::dispatch::{Dispatcher, Parts};
 use crate::handover::{Handover, InHand};
 use crate::http::{Api, Readiness, Stage, router};
+use crate::id::AccountId;
 use crate::init::{self, InitFile};
 use crate::publish::Publisher;
 use crate::random::Chance;
 use crate::scanner::Scanner;
 use crate::sender::Sender;
-use crate::store::Store;
+use crate::store::{Installation, Store};
 
 fn handover(process_number: i64, settings: &Dispatch) -> (Handover, UnboundedReceiver<InHand>) {
     Handover::new(process_number, settings.lease, settings.in_hand, settings.in_hand_per_subscriber)
+}
+
+/// Enters a database: takes a number for this process, and sets what the settings say of the default
+/// account.
+async fn enter(config: &Config, store: &Store) -> anyhow::Result<(Installation, Chance)> {
+    let chance = match config.chance.seed {
+        Seed::Random => Chance::from_system(),
+        Seed::Fixed(seed) => Chance::from_seed(seed),
+    };
+    let new_cursor_key = ApiKey::generate(&mut chance.stream("cursor-key", ""));
+    let installation = store.enter(new_cursor_key.reveal()).await.with_context(|| {
+        let url = hide_password(&config.database.url);
+        format!("cannot write to the database {url}; a SQLite file needs write permission, and so do those ending in -wal and -shm beside it")
+    })?;
+    let chance = chance.of_process(installation.process_number);
+    let default_key = &config.auth.default_key;
+    let key_hash = (!default_key.is_empty()).then(|| ApiKey::new(default_key).hash());
+    store.set_default_key_hash(key_hash.as_deref()).await.context("auth.default_key cannot be used")?;
+    if let Some(at) = config.clock.manual_from
+        && store.account_clock(AccountId::DEFAULT).await?.is_none()
+    {
+        store.set_account_clock(AccountId::DEFAULT, Some(at)).await?;
+    }
+    Ok((installation, chance))
 }
 
 /// scanhook with its database open, ready to serve.
@@ -41,6 +67,7 @@ pub struct App {
     pub clock: Clock,
     pub dispatcher: Arc<Dispatcher>,
     pub scanner: Arc<Scanner>,
+    pub clocks: Arc<Clocks>,
     api: Api,
     config: Config,
     /// The tasks that commit batches; `finish` ends them.
@@ -52,20 +79,7 @@ impl App {
     /// Opens the database, brings it up to date and wires the parts. Nothing is sent yet.
     pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let store = Store::open(&config.database).await?;
-        let chance = match config.chance.seed {
-            Seed::Random => Chance::from_system(),
-            Seed::Fixed(seed) => Chance::from_seed(seed),
-        };
-        let new_cursor_key = ApiKey::generate(&mut chance.stream("cursor-key", ""));
-        let installation = store.enter(new_cursor_key.reveal()).await.with_context(|| {
-            let url = hide_password(&config.database.url);
-            format!("cannot write to the database {url}; a SQLite file needs write permission, and so do those ending in -wal and -shm beside it")
-        })?;
-        let chance = chance.of_process(installation.process_number);
-        let default_key = &config.auth.default_key;
-        let key_hash = (!default_key.is_empty()).then(|| ApiKey::new(default_key).hash());
-        store.set_default_key_hash(key_hash.as_deref()).await.context("auth.default_key cannot be used")?;
-
+        let (installation, chance) = enter(&config, &store).await?;
         let writers = TaskTracker::new();
         let finish = CancellationToken::new();
         let settings = config.dispatch.clone();
@@ -100,10 +114,13 @@ impl App {
             vendors: config.vendors.clone(),
         };
         let dispatcher = Arc::new(Dispatcher::new(parts, &writers, finish.clone()));
+        let clocks = Clocks::new(store.clone(), Arc::clone(&handover), Arc::clone(&scanner), clock.clone());
+        let clocks = Arc::new(clocks);
         let api = Api {
             store: store.clone(),
             publisher,
             handover,
+            clocks: Arc::clone(&clocks),
             scanner: Arc::clone(&scanner),
             clock: clock.clone(),
             chance,
@@ -116,7 +133,7 @@ impl App {
             batch_body_limit_bytes: config.server.batch_body_limit_bytes,
             readiness: Readiness::default(),
         };
-        Ok(Self { store, clock, dispatcher, scanner, api, config, writers, finish })
+        Ok(Self { store, clock, dispatcher, scanner, clocks, api, config, writers, finish })
     }
 
     /// The HTTP surface, for serving it elsewhere than [`run`](Self::run) does.

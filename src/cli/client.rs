@@ -96,6 +96,12 @@ impl Client {
         self.send(request).await
     }
 
+    /// PUT a JSON text.
+    pub(super) async fn put(&self, path: &str, body: String) -> anyhow::Result<Answer> {
+        let request = self.http_request(Method::PUT, path)?.header("content-type", "application/json").body(body);
+        self.send(request).await
+    }
+
     /// PATCH with a JSON text.
     pub(super) async fn patch(&self, path: &str, body: String) -> anyhow::Result<Answer> {
         let request = self.http_request(Method::PATCH, path)?.header("content-type", "application/json").body(body);

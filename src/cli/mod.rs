@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 mod accounts;
+mod bench;
 mod client;
+mod clock;
 mod config;
 mod deliveries;
 mod demo;
@@ -83,6 +85,9 @@ enum Command {
     #[command(subcommand)]
     Deliveries(deliveries::Command),
     Why(why::Args),
+    /// What time it is in the account: the machine's time, or one that is moved by hand.
+    #[command(subcommand)]
+    Clock(clock::Command),
     /// Explain when retries are made (for scans by the clock, see schedules).
     #[command(subcommand)]
     Schedule(why::Command),
@@ -111,6 +116,7 @@ enum Command {
     Migrate(migrate::Args),
     Healthcheck(healthcheck::Args),
     Config(config::Args),
+    Bench(bench::Args),
 }
 
 impl Global {
@@ -137,6 +143,7 @@ pub async fn main() -> ExitCode {
         Command::Events(command) => events::run(&global, command).await,
         Command::Deliveries(command) => deliveries::run(&global, command).await,
         Command::Why(args) => why::run(&global, args).await,
+        Command::Clock(command) => clock::run(&global, command).await,
         Command::Schedule(command) => why::explain(&global, command).await,
         Command::Trigger(args) => trigger::run(&global, args).await,
         Command::EventTypes(args) => event_types::run(&global, args),
@@ -153,6 +160,7 @@ pub async fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Healthcheck(args) => healthcheck::run(&global, args).await,
         Command::Config(args) => config::run(&global, args),
+        Command::Bench(args) => bench::run(&global, args).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

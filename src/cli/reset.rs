@@ -6,7 +6,7 @@ use super::Global;
 use super::client::Client;
 use super::output::{print_json, say, text};
 
-/// Make the account as it was when it was made. Its API key and its snapshots stay.
+/// Make the account as it was when it was made. Its API key, its clock and its snapshots stay.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  scanhook reset\n  scanhook reset --keep subscribers --api-key my-key-for-ci")]
 pub(super) struct Args {

@@ -35,6 +35,9 @@ pub(super) struct Args {
     /// The same number gives the same chance on every run [default: random].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Give the default account a clock of its own that stands at this time until it is moved.
+    #[arg(long, value_name = "TIME")]
+    manual_clock: Option<String>,
     /// A YAML file, or a folder of them, of what is there from the start; may be repeated.
     #[arg(long, value_name = "FILE_OR_FOLDER")]
     init: Vec<PathBuf>,
@@ -56,6 +59,7 @@ impl Args {
         if self.ephemeral {
             flags.push(("database.url", "sqlite::memory:".to_owned(), "--ephemeral"));
         }
+        flags.extend(self.manual_clock.clone().map(|from| ("clock.manual_from", from, "--manual-clock")));
         flags.extend(self.seed.map(|seed| ("chance.seed", seed.to_string(), "--seed")));
         flags
     }

@@ -71,7 +71,7 @@ pub(super) fn sign(global: &Global, args: &Sign) -> anyhow::Result<()> {
     let scheme = scheme(args.vendor)?;
     dialect(args.vendor).check_secret(&args.secret).map_err(|reason| anyhow!("the secret {reason}"))?;
     let timestamp = args.timestamp.map_or_else(|| scheme.write_time(Clock::Real.now()), |time| time.to_string());
-    let headers = scheme.sign(&args.id, timestamp, &read(&args.body)?, &Secret::new(args.secret.as_str()));
+    let headers = scheme.sign(&args.id, timestamp, &read(&args.body)?, &[&Secret::new(args.secret.as_str())]);
     if global.json {
         let headers: Map<_, _> = headers.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         print_json(&serde_json::Value::from(headers));

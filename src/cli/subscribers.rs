@@ -7,6 +7,7 @@ use super::Global;
 use super::client::Client;
 use super::output::{print_fields, print_json, print_list, say, text};
 use crate::event::Vendor;
+use crate::subscriber::SignatureTime;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -15,6 +16,7 @@ pub(super) enum Command {
     Show(Show),
     Remove(Remove),
     Preflight(Preflight),
+    RotateSecret(RotateSecret),
     Enable(Enable),
     Disable(Disable),
 }
@@ -46,6 +48,9 @@ pub(super) struct Add {
     /// A header added to every request; may be repeated.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// Whose time signatures carry, where the account has a clock of its own [default: account].
+    #[arg(long, value_name = "account|real")]
+    signature_time: Option<SignatureTime>,
     /// A switch of the vendor's, such as vocabulary=current or target_id=…; may be repeated.
     #[arg(long = "option", value_name = "NAME=VALUE")]
     options: Vec<String>,
@@ -84,6 +89,19 @@ pub(super) struct Enable {
     id: String,
 }
 
+/// Give a subscriber a new secret; the old one signs beside it for a while, where the vendor can.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  scanhook subscribers rotate-secret 1C6sYRbTAvYTB1LMvsHH9S --keep-old-for 1h")]
+pub(super) struct RotateSecret {
+    id: String,
+    /// In the vendor's shape [default: one is made].
+    #[arg(long)]
+    secret: Option<String>,
+    /// How long the old secret signs as well [default: 24h where the vendor's header takes several].
+    #[arg(long, value_name = "DURATION")]
+    keep_old_for: Option<String>,
+}
+
 /// Let a subscriber get nothing. What it is owed waits.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  scanhook subscribers disable 1C6sYRbTAvYTB1LMvsHH9S")]
@@ -98,7 +116,7 @@ pub(super) struct Remove {
     id: String,
 }
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "id",
     "vendor",
     "url",
@@ -108,6 +126,7 @@ const FIELDS: [&str; 10] = [
     "headers",
     "options",
     "enabled",
+    "signature_time",
     "disabled_reason",
 ];
 
@@ -115,6 +134,9 @@ fn new_subscriber(args: Add) -> anyhow::Result<Value> {
     let mut body = Map::new();
     body.insert("url".to_owned(), args.receiver_url.into());
     body.insert("vendor".to_owned(), args.vendor.as_str().into());
+    if let Some(whose) = args.signature_time {
+        body.insert("signature_time".to_owned(), whose.as_str().into());
+    }
     if !args.event_types.is_empty() {
         body.insert("event_types".to_owned(), args.event_types.into());
     }
@@ -158,9 +180,17 @@ pub(super) async fn run(global: &Global, command: Command) -> anyhow::Result<()>
                 print_json(&created);
             } else {
                 print_fields(&created, &FIELDS[..4]);
-                if created["secret"].is_string() {
-                    say!("{:>16}  {} (shown this once)", "secret", text(&created["secret"]));
-                }
+                print_secret(&created);
+            }
+        }
+        Command::RotateSecret(RotateSecret { id, secret, keep_old_for }) => {
+            let body = json!({"secret": secret, "keep_old_for": keep_old_for}).to_string();
+            let rotated = client.post(&format!("/api/v1/subscribers/{id}/rotate-secret"), body, &[]).await?;
+            if global.json {
+                print_json(&rotated);
+            } else {
+                print_fields(&rotated, &["id", "previous_secret_until"]);
+                print_secret(&rotated);
             }
         }
         Command::List(args) => {
@@ -211,6 +241,12 @@ async fn set_enabled(global: &Global, client: &Client, id: &str, enabled: bool) 
         say!("{word} {id}")
     }
     Ok(())
+}
+
+fn print_secret(subscriber: &Value) {
+    if subscriber["secret"].is_string() {
+        say!("{:>16}  {} (shown this once)", "secret", text(&subscriber["secret"]));
+    }
 }
 
 fn print_preflight(walked: &Value) {

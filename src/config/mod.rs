@@ -3,22 +3,24 @@
 //! `config.toml` at the root is the documentation and the defaults. A file, the environment and
 //! flags override it, in this order. Nothing else reads the environment.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
+mod shown;
 mod sources;
 
+pub use shown::hide_password;
 pub use sources::{ConfigErrors, Origin, Sources, environment};
 
+use crate::clock::check_time;
 use crate::event::Vendor;
 use crate::schedule::{RetrySchedule, human};
 use crate::world::ticks::NewSchedule;
@@ -38,6 +40,7 @@ pub struct Config {
     pub vendors: Vendors,
     pub scanner: ScannerSettings,
     pub chance: ChanceSettings,
+    pub clock: ClockSettings,
     pub log: Log,
     pub client: Client,
 }
@@ -107,6 +110,8 @@ pub struct Dispatch {
     pub jitter: f64,
     #[serde(with = "human")]
     pub retry_after_limit: Duration,
+    #[serde(with = "human")]
+    pub disable_after: Duration,
     pub blocked_networks: Vec<IpNet>,
     pub extra_ca_file: PathBuf,
     pub map_hosts: Vec<String>,
@@ -211,6 +216,25 @@ impl<'de> Deserialize<'de> for Seed {
 #[serde(deny_unknown_fields)]
 pub struct ChanceSettings {
     pub seed: Seed,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockSettings {
+    /// Where the default account's own clock stands at the start.
+    #[serde(deserialize_with = "time")]
+    pub manual_from: Option<DateTime<Utc>>,
+}
+
+/// A time, or the empty text for none.
+fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || serde::de::Error::custom("must be \"\" or a time from 1970 to 9999, such as 2026-01-01T00:00:00Z");
+    let time = text.parse().map_err(|_| wrong())?;
+    check_time("", time).map(|()| Some(time.trunc_subsecs(6))).map_err(|_| wrong())
 }
 
 /// How log lines look.
@@ -344,47 +368,5 @@ impl Config {
             }
         });
         exposed.chain(with_tls).collect()
-    }
-}
-
-/// A URL fit to be shown: its password is hidden.
-pub fn hide_password(url: &str) -> String {
-    let Ok(mut parsed) = Url::parse(url) else {
-        // What is wrong may be the password itself, so all that may be one is hidden.
-        return match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
-            _ => url.to_owned(),
-        };
-    };
-    if parsed.password().is_some() {
-        // Only URLs that cannot have a password refuse one.
-        let _ = parsed.set_password(Some("***"));
-    }
-    if parsed.query_pairs().any(|(name, _)| name == "password") {
-        let hidden = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
-            let value = if name == "password" { "***".into() } else { value };
-            (name.into_owned(), value.into_owned())
-        };
-        let pairs: Vec<(String, String)> = parsed.query_pairs().map(hidden).collect();
-        parsed.query_pairs_mut().clear().extend_pairs(pairs);
-    }
-    if parsed.as_str().contains("***") { parsed.to_string() } else { url.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_password_is_shown_however_the_url_is_broken() {
-        for (url, shown) in [
-            ("postgres://me:word@127.0.0.1/a", "postgres://me:***@127.0.0.1/a"),
-            ("postgres://me:wo/rd@127.0.0.1:x/a", "postgres://***@127.0.0.1:x/a"),
-            ("postgres://me:word@127.0.0.1:99999/a", "postgres://***@127.0.0.1:99999/a"),
-            ("postgres://127.0.0.1/a?user=me&password=word", "postgres://127.0.0.1/a?user=me&password=***"),
-            ("sqlite:scanhook.db", "sqlite:scanhook.db"),
-        ] {
-            assert_eq!(hide_password(url), shown);
-        }
     }
 }

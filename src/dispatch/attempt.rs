@@ -6,13 +6,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rand::Rng;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, format_time};
 use crate::config::{Dispatch, Vendors};
 use crate::delivery::{Attempt, Claimed, Next, Outcome, Reason, Response, ScheduleOf, next, parse_retry_after};
 use crate::random::Chance;
+use crate::schedule::format_duration;
 use crate::sender::{NoAnswer, Outgoing, Sender};
-use crate::store::Record;
-use crate::subscriber::Subscriber;
+use crate::store::{Effect, Record};
+use crate::subscriber::{SignatureTime, Subscriber};
 use crate::vendors::dialect;
 
 /// Makes attempts.
@@ -31,9 +32,15 @@ impl Attempter {
         let event = &claimed.event;
         let dialect = dialect(event.vendor);
         let body = dialect.body(event, &claimed.options);
-        let started_at = self.clock.now();
+        // An account's own clock stands still while it waits for the answer.
+        let now = || claimed.at.unwrap_or_else(|| self.clock.now());
+        let started_at = now();
+        let signed_at = match subscriber.signature_time {
+            SignatureTime::Account => started_at,
+            SignatureTime::Real => self.clock.now(),
+        };
         let stopwatch = self.clock.stopwatch();
-        let signed = dialect.headers(event, body.as_bytes(), subscriber.secret.as_ref(), started_at);
+        let signed = dialect.headers(event, body.as_bytes(), &subscriber.secrets_at(started_at), signed_at);
         let headers = request_headers(subscriber, signed, body.len());
         let outgoing = Outgoing {
             url: subscriber.url.clone(),
@@ -43,11 +50,10 @@ impl Attempter {
             check_cert: subscriber.options.check_cert.unwrap_or(true),
         };
         let answer = self.sender.send(outgoing).await;
-        let finished_at = self.clock.now();
+        let finished_at = now();
         let (outcome, response) = self.judge(answer, finished_at);
         let (next, reason) = self.decide(claimed, subscriber, &outcome, finished_at);
-        let disable = matches!(outcome, Outcome::Rejected { status: 410, .. })
-            .then(|| format!("it answered 410 Gone to delivery {}", claimed.id));
+        let effect = self.effect(claimed, subscriber, &outcome, finished_at);
         let attempt = Attempt {
             number: claimed.attempt,
             url: subscriber.url.to_string(),
@@ -66,7 +72,30 @@ impl Attempter {
             lease: claimed.lease,
             attempt,
             next,
-            disable,
+            effect,
+        }
+    }
+
+    /// What an attempt that ended like this changes of its subscriber.
+    fn effect(
+        &self,
+        claimed: &Claimed,
+        subscriber: &Subscriber,
+        outcome: &Outcome,
+        now: DateTime<Utc>,
+    ) -> Option<Effect> {
+        let disable_after = self.settings.disable_after;
+        match (outcome, subscriber.failing_since) {
+            (Outcome::Rejected { status: 410, .. }, _) => {
+                Some(Effect::Disable(format!("it answered 410 Gone to delivery {}", claimed.id)))
+            }
+            _ if disable_after.is_zero() => None,
+            (Outcome::Accepted { .. }, since) => since.map(|_| Effect::FailingSince(None)),
+            (_, None) => Some(Effect::FailingSince(Some(now))),
+            (_, Some(since)) => (now >= since + disable_after).then(|| {
+                let (long, since) = (format_duration(disable_after), format_time(since));
+                Effect::Disable(format!("it has accepted nothing since {since}; dispatch.disable_after is {long}"))
+            }),
         }
     }
 

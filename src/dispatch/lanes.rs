@@ -124,13 +124,14 @@ mod tests {
             id: DeliveryId::generate(epoch, 0, &mut rng),
             lease,
             lease_until: epoch,
+            at: None,
             attempt,
             schedule_start: 0,
             event: Arc::new(event),
             subscriber_id: subscriber_id(to),
             options: crate::subscriber::Options::default(),
         };
-        InHand { claimed, place: handover.try_place(subscriber_id(to)).expect("a place") }
+        InHand { claimed, place: handover.try_place(subscriber_id(to)).expect("a place"), made: None }
     }
 
     fn subscriber_id(number: u64) -> SubscriberId {

@@ -20,7 +20,7 @@ use crate::batch::{Batcher, Stopped};
 use crate::clock::Clock;
 use crate::config::{Dispatch, Vendors};
 use crate::delivery::{Claimed, Next};
-use crate::handover::{Handover, InHand};
+use crate::handover::{AttemptMade, Handover, InHand};
 use crate::id::SubscriberId;
 use crate::random::Chance;
 use crate::sender::Sender;
@@ -288,7 +288,7 @@ impl Dispatcher {
 
     /// Makes one attempt, unless the delivery is no longer ours to make: whether it did.
     async fn deliver(&self, in_hand: InHand) -> bool {
-        let InHand { claimed, place } = in_hand;
+        let InHand { claimed, place, made: told } = in_hand;
         let span = info_span!(
             "delivery",
             delivery.id = %claimed.id,
@@ -323,9 +323,15 @@ impl Dispatcher {
             };
             let record = self.attempter.make(&claimed, &subscriber).await;
             let next = record.next;
+            let what = told.is_some().then(|| AttemptMade { outcome: record.attempt.outcome.clone(), next });
             self.recorder.record(&claimed, record).await;
+            if let (Some(told), Some(what)) = (told, what) {
+                // Whoever moved the account's clock may have given up.
+                let _ = told.send(what);
+            }
             // The claiming loop sleeps until what it knew of; tell it of anything earlier.
             if let Next::Rescheduled { at } = next
+                && claimed.at.is_none()
                 && at.timestamp_micros() < self.claims_at.load(Ordering::Acquire)
             {
                 self.handover.wake();

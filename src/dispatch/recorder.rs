@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::chain;
 use crate::batch::Batcher;
 use crate::delivery::{Attempt, Claimed, Outcome};
-use crate::store::{Error, Record, Store};
+use crate::store::{Effect, Error, Record, Store};
 
 /// Records attempts.
 #[derive(Debug)]
@@ -37,11 +37,11 @@ impl Recorder {
     pub(super) async fn record(&self, claimed: &Claimed, record: Record) {
         let Attempt { number, ref outcome, duration, .. } = record.attempt;
         let what = describe(outcome);
-        let (duration_ms, next, disable) = (duration.as_millis() as u64, record.next, record.disable.clone());
+        let (duration_ms, next, effect) = (duration.as_millis() as u64, record.next, record.effect.clone());
         // Before the log: whatever becomes of that, the attempt must not be made again.
         let recorded = self.batcher.submit(record).await;
         info!(attempt.number = number, outcome = %what, duration_ms, next = ?next, "attempt {number} of {}: {what}", claimed.id);
-        if let Some(reason) = disable {
+        if let Some(Effect::Disable(reason)) = effect {
             warn!("subscriber {}: {reason}", claimed.subscriber_id);
         }
         match recorded {

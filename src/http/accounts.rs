@@ -172,7 +172,7 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Make the account as it was when it was made. Its API key and its snapshots stay.
+/// Make the account as it was when it was made. Its API key, its clock and its snapshots stay.
 #[utoipa::path(
     post, path = "/api/v1/reset", tag = "accounts", request_body = Reset,
     responses(

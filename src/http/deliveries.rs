@@ -212,7 +212,8 @@ async fn redeliver(
     Caller(account_id): Caller,
     IdOf(id): IdOf<DeliveryId>,
 ) -> Result<(StatusCode, Json<DeliveryDetailView>), Problem> {
-    match api.store.redeliver(account_id, id, api.clock.now()).await? {
+    let now = api.clocks.now(account_id).await?;
+    match api.store.redeliver(account_id, id, now).await? {
         Redelivered::Due => (),
         Redelivered::InFlight => {
             let detail = "an attempt is being made at this moment; try again when it has ended";

@@ -15,7 +15,7 @@ use super::Api;
 use super::error::Problem;
 use super::extract::{Caller, IdOf, JsonBody, QueryOf};
 use super::page::{ListOf, Listing, check_filter, check_limit};
-use crate::clock::rfc3339;
+use crate::clock::{check_time, rfc3339};
 use crate::config::Validation;
 use crate::delivery::{API_VERSION, Delivery, Status};
 use crate::event::Vendor;
@@ -130,18 +130,16 @@ impl From<EventWithDeliveries> for EventView {
     }
 }
 
-/// Checks the times of an event. The vendors' formats end at the year 9999.
+/// Checks the times of an event.
 pub(super) fn check_times(
     occurred_at: Option<DateTime<Utc>>,
     deliver_at: Option<DateTime<Utc>>,
 ) -> Result<(), Problem> {
-    let last = DateTime::from_timestamp(253_402_300_799, 0).unwrap_or_default();
-    for (pointer, time) in [("/occurred_at", occurred_at), ("/deliver_at", deliver_at)] {
-        if time.is_some_and(|time| !(DateTime::UNIX_EPOCH..=last).contains(&time)) {
-            return Err(Problem::invalid(vec![FieldProblem::new(pointer, "must be from 1970 to 9999")]));
-        }
-    }
-    Ok(())
+    let given = [("/occurred_at", occurred_at), ("/deliver_at", deliver_at)];
+    given
+        .into_iter()
+        .filter_map(|(pointer, time)| Some((pointer, time?)))
+        .try_for_each(|(pointer, time)| check_time(pointer, time).map_err(|problem| Problem::invalid(vec![problem])))
 }
 
 pub(super) fn new_event(event: EventToPublish) -> Result<NewEvent, Problem> {

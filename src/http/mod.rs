@@ -17,6 +17,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 mod accounts;
 mod batch;
+mod clock;
 mod deliveries;
 mod description;
 mod error;
@@ -44,6 +45,7 @@ pub use error::Problem;
 pub use health::{Readiness, Stage};
 
 use crate::clock::Clock;
+use crate::clocks::Clocks;
 use crate::config::{AuthMode, Vendors};
 use crate::event::Vendor;
 use crate::handover::Handover;
@@ -60,7 +62,9 @@ pub struct Api {
     pub publisher: Publisher,
     pub handover: Arc<Handover>,
     pub scanner: Arc<Scanner>,
+    /// The machine's; an account may have one of its own.
     pub clock: Clock,
+    pub clocks: Arc<Clocks>,
     pub chance: Chance,
     pub auth_mode: AuthMode,
     pub vendors: Vendors,
@@ -91,6 +95,7 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(users::router())
         .merge(accounts::router())
         .merge(snapshots::router())
+        .merge(clock::router())
         .merge(init::router())
         .merge(health::router())
 }

@@ -19,12 +19,13 @@ use super::page::{ListOf, Listing, PageQuery, check_limit};
 use crate::clock::rfc3339;
 use crate::event::Vendor;
 use crate::id::{AccountId, SubscriberId};
-use crate::register::{self, NewSubscriber, SubscriberPatch, Waits};
+use crate::register::{self, NewSubscriber, Rotation, SubscriberPatch, Waits};
 use crate::schedule::{RetrySchedule, format_duration};
-use crate::subscriber::{Options, Subscriber};
+use crate::store;
+use crate::subscriber::{Options, SignatureTime, Subscriber};
 
 pub(super) fn router() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove)).routes(routes!(rotate))
 }
 
 /// A subscriber as the API shows it: without its secret.
@@ -44,8 +45,12 @@ struct SubscriberView {
     /// The vendor's own switches, where they are set.
     options: Options,
     enabled: bool,
+    signature_time: SignatureTime,
     /// Why scanhook disabled it by itself.
     disabled_reason: Option<String>,
+    /// Until when the secret before the present one signs as well.
+    #[serde(serialize_with = "rfc3339::option::serialize")]
+    previous_secret_until: Option<DateTime<Utc>>,
     #[serde(serialize_with = "rfc3339::serialize")]
     created_at: DateTime<Utc>,
 }
@@ -70,15 +75,23 @@ impl From<Subscriber> for SubscriberView {
             headers: subscriber.headers,
             options: subscriber.options,
             enabled: subscriber.enabled,
+            signature_time: subscriber.signature_time,
             disabled_reason: subscriber.disabled_reason,
+            previous_secret_until: subscriber.previous_secret.map(|(_, until)| until),
             created_at: subscriber.created_at,
         }
     }
 }
 
 /// A subscriber that gets every event of a vendor.
-pub(super) fn new_subscriber(api: &Api, account_id: AccountId, vendor: Vendor, url: Url) -> Subscriber {
-    register::new_subscriber(account_id, vendor, url, api.clock.now(), &api.chance)
+pub(super) async fn new_subscriber(
+    api: &Api,
+    account_id: AccountId,
+    vendor: Vendor,
+    url: Url,
+) -> Result<Subscriber, store::Error> {
+    let now = api.clocks.now(account_id).await?;
+    Ok(register::new_subscriber(account_id, vendor, url, now, &api.chance))
 }
 
 /// Register a URL that wants events.
@@ -95,7 +108,8 @@ async fn create(
     Caller(account_id): Caller,
     JsonBody(new): JsonBody<NewSubscriber>,
 ) -> Result<(StatusCode, Json<CreatedSubscriber>), Problem> {
-    let subscriber = register::subscriber(new, account_id, api.clock.now(), &api.chance)?;
+    let now = api.clocks.now(account_id).await?;
+    let subscriber = register::subscriber(new, account_id, now, &api.chance)?;
     api.store.insert_subscriber(&subscriber).await?;
     let secret = subscriber.secret.as_ref().map(|secret| secret.reveal().to_owned());
     Ok((StatusCode::CREATED, Json(CreatedSubscriber { subscriber: subscriber.into(), secret })))
@@ -151,7 +165,7 @@ async fn change(
     IdOf(id): IdOf<SubscriberId>,
     JsonBody(patch): JsonBody<SubscriberPatch>,
 ) -> Result<Json<SubscriberView>, Problem> {
-    let now = api.clock.now();
+    let now = api.clocks.now(account_id).await?;
     let change = |subscriber: &mut Subscriber| {
         subscriber.changed_at = now;
         register::apply(subscriber, patch).map_err(Problem::invalid)
@@ -159,6 +173,32 @@ async fn change(
     let subscriber = api.store.change_subscriber(account_id, id, change).await??;
     api.handover.wake();
     Ok(Json(subscriber.into()))
+}
+
+/// Give a subscriber a new secret. Where the vendor's header carries several signatures, the old one
+/// signs as well for a while, so that a receiver can change over.
+#[utoipa::path(
+    post, path = "/api/v1/subscribers/{id}/rotate-secret", tag = "subscribers", params(("id" = String, Path)),
+    request_body = Rotation,
+    responses(
+        (status = 200, description = "The subscriber, with its new secret", body = CreatedSubscriber),
+        (status = 404, description = "There is none", body = Problem),
+        (status = 422, description = "A field is unusable", body = Problem),
+    )
+)]
+async fn rotate(
+    State(api): State<Api>,
+    Caller(account_id): Caller,
+    IdOf(id): IdOf<SubscriberId>,
+    JsonBody(rotation): JsonBody<Rotation>,
+) -> Result<Json<CreatedSubscriber>, Problem> {
+    let now = api.clocks.now(account_id).await?;
+    let rotate = |subscriber: &mut Subscriber| {
+        register::rotate(subscriber, rotation, now, &api.chance).map_err(Problem::invalid)
+    };
+    let subscriber = api.store.change_subscriber(account_id, id, rotate).await??;
+    let secret = subscriber.secret.as_ref().map(|secret| secret.reveal().to_owned());
+    Ok(Json(CreatedSubscriber { subscriber: subscriber.into(), secret }))
 }
 
 /// Delete a subscriber. What is still owed to it fails; its deliveries stay on record.
@@ -174,6 +214,7 @@ async fn remove(
     Caller(account_id): Caller,
     IdOf(id): IdOf<SubscriberId>,
 ) -> Result<StatusCode, Problem> {
-    api.store.delete_subscriber(account_id, id, api.clock.now()).await?;
+    let now = api.clocks.now(account_id).await?;
+    api.store.delete_subscriber(account_id, id, now).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -56,7 +56,7 @@ async fn why(
     let found = api.store.subscribers_by_id(&[subscriber_id]).await?;
     let subscriber = found.get(&subscriber_id).and_then(|found| found.as_ref().ok()?.clone());
     let attempts = detail.attempts.iter().map(|attempt| sentence(id, detail.event.vendor, attempt)).collect();
-    let now = standing(&detail, subscriber.as_deref(), api.clock.now());
+    let now = standing(&detail, subscriber.as_deref(), api.clocks.now(account_id).await?);
     Ok(Json(Why { id, status: detail.listed.delivery.status, attempts, now }))
 }
 
@@ -231,7 +231,8 @@ async fn explain(
     };
     let outage = query.outage.as_deref().map(parse_duration).transpose();
     let outage = outage.map_err(|reason| Problem::invalid_parameter(format!("outage: {reason}")))?;
-    Ok(Json(explanation(&schedule, whose, api.jitter, outage, api.clock.now())))
+    let now = api.clocks.now(account_id).await?;
+    Ok(Json(explanation(&schedule, whose, api.jitter, outage, now)))
 }
 
 fn explanation(

@@ -250,5 +250,5 @@ impl<'p> Plan<'p> {
 fn start(scanner: &Scanner, world: &mut World, new: &RunToStart, now: DateTime<Utc>) -> Result<String, Refusal> {
     let (source, scenario) = new.scenario()?;
     let new = run::NewRun { source, scenario: &scenario, speed: new.speed };
-    run::start(world, scanner.rules(), &new, now).map(|run| run.id.to_string())
+    run::start(world, scanner.rules(now), &new, now).map(|run| run.id.to_string())
 }

@@ -16,7 +16,7 @@ mod node;
 
 pub use apply::{Error, Parts, apply};
 
-use crate::account::{ApiKey, NewAccount};
+use crate::account::{ApiKey, NewAccount, NewClock};
 use crate::id::AccountId;
 use crate::problem::{FieldProblem, quote};
 use crate::random::Chance;
@@ -49,6 +49,7 @@ struct Contents {
 struct Section {
     name: String,
     api_key: Option<ApiKey>,
+    clock: Option<NewClock>,
     #[serde(default)]
     subscribers: Vec<NewSubscriber>,
     #[serde(default)]
@@ -269,9 +270,9 @@ fn entries(contents: Contents, tree: &Node) -> Vec<Entry> {
     add_holdings(&mut entries, tree, "", (None, ""), own);
     for (index, section) in accounts.into_iter().enumerate() {
         let pointer = format!("/accounts/{index}");
-        let digest = tree.digest(&pointer, &["name", "api_key"]);
-        let Section { name, api_key, subscribers, targets, schedules, scenarios } = section;
-        let wanted = Wanted::Account(NewAccount { name, api_key });
+        let digest = tree.digest(&pointer, &["name", "api_key", "clock"]);
+        let Section { name, api_key, clock, subscribers, targets, schedules, scenarios } = section;
+        let wanted = Wanted::Account(NewAccount { name, api_key, clock });
         entries.push(Entry { pointer: pointer.clone(), digest: digest.clone(), account: Some(index), wanted });
         let own = (subscribers, targets, schedules, scenarios);
         add_holdings(&mut entries, tree, &pointer, (Some(index), &digest), own);

@@ -113,9 +113,9 @@ impl Scanner {
         let kept = self.kept_world(account_id);
         let mut kept = kept.lock().await;
         for _ in 0..MOST_TRIES {
-            self.refresh(account_id, &mut kept).await?;
+            let now = self.refresh(account_id, &mut kept).await?;
             let mut world = kept.clone();
-            let value = act(&mut world, self.rules())?;
+            let value = act(&mut world, self.rules(now))?;
             let Some((change, events)) = self.take_change(account_id, &mut world) else { return Ok(value) };
             let sets_timer = change.changes.timers.iter().any(|(_, timer)| timer.is_some());
             match self.publisher.publish_along(change.into(), events).await {
@@ -151,9 +151,9 @@ impl Scanner {
         Some((WorldChange { account_id, version: world.version, head: world.head.clone(), changes }, events))
     }
 
-    /// What the rules of a world are given now.
-    pub fn rules(&self) -> Rules<'_> {
-        Rules { settings: &self.settings, now: self.clock.now() }
+    /// What the rules of a world are given at the account's time `now`.
+    pub fn rules(&self, now: DateTime<Utc>) -> Rules<'_> {
+        Rules { settings: &self.settings, now }
     }
 
     /// An account's world as it is now.
@@ -173,15 +173,15 @@ impl Scanner {
         Arc::clone(worlds.entry(account_id).or_default())
     }
 
-    /// Reads a world again if it is not as it was kept.
-    async fn refresh(&self, account_id: AccountId, kept: &mut World) -> Result<(), Error> {
-        let version = self.store.world_version(account_id).await?;
+    /// Reads a world again if it is not as it was kept: the account's time.
+    async fn refresh(&self, account_id: AccountId, kept: &mut World) -> Result<DateTime<Utc>, Error> {
+        let (version, own_clock) = self.store.world_version(account_id).await?;
         if version == 0 && kept.version == 0 {
             *kept = World::new(self.chance.stream("world", account_id).next_u64());
         } else if version != kept.version {
             *kept = self.store.world(account_id).await?.unwrap_or_default();
         }
-        Ok(())
+        Ok(own_clock.unwrap_or_else(|| self.clock.now()))
     }
 
     /// A fact as events, in every dialect that tells of it.
@@ -221,7 +221,7 @@ impl Scanner {
         Ok(count)
     }
 
-    /// Says that timers may have been set in another way than by [`change`](Self::change).
+    /// Has [`run`](Self::run) look at once for what is due.
     pub fn wake(&self) {
         self.wake.notify_one();
     }
@@ -270,7 +270,7 @@ impl Scanner {
     }
 
     /// Goes on with one timer, unless somebody else has.
-    async fn go_on(&self, account_id: AccountId, timer: &Timer) -> Result<(), Error> {
+    pub async fn go_on(&self, account_id: AccountId, timer: &Timer) -> Result<(), Error> {
         let went_on = self
             .change(account_id, |world, rules| {
                 if world.timer(timer.subject) != Some(timer) {

@@ -9,10 +9,10 @@ use crate::account::{Account, Holdings};
 use crate::id::AccountId;
 
 /// An account's row.
-type Row = (AccountId, String, i64);
+type Row = (AccountId, String, i64, Option<i64>);
 
-fn account((id, name, created_at): Row) -> Result<Account, sqlx::Error> {
-    Ok(Account { id, name, created_at: time(created_at)? })
+fn account((id, name, created_at, clock_now): Row) -> Result<Account, sqlx::Error> {
+    Ok(Account { id, name, created_at: time(created_at)?, clock_now: clock_now.map(time).transpose()? })
 }
 
 /// The counts of what the account `$1` holds.
@@ -41,7 +41,7 @@ impl Store {
     pub async fn account(&self, id: AccountId) -> Result<Account, Error> {
         self.in_time(async {
             let row = read!(self, |db| {
-                let select = "select id, name, created_at from account where id = $1";
+                let select = "select id, name, created_at, clock_now from account where id = $1";
                 sqlx::query_as::<Db, Row>(select).bind(id).fetch_optional(db).await?
             });
             Ok(account(row.ok_or(Error::AccountGone)?)?)
@@ -53,7 +53,7 @@ impl Store {
     pub async fn accounts(&self, after: Option<AccountId>, limit: u32) -> Result<Vec<Account>, Error> {
         self.in_time(async {
             let rows = read!(self, |db| {
-                let select = "select id, name, created_at from account where id > $1 order by id limit $2";
+                let select = "select id, name, created_at, clock_now from account where id > $1 order by id limit $2";
                 sqlx::query_as::<Db, Row>(select)
                     .bind(after.map(|id| id.to_string()).unwrap_or_default())
                     .bind(i64::from(limit))
@@ -117,11 +117,12 @@ pub(super) fn holdings((subscribers, events, deliveries): (i64, i64, i64)) -> Ho
 
 pub(super) async fn insert_row(tx: &mut Tx, account: &Account, key_hash: &str) -> Result<(), Error> {
     let inserted = within!(tx, |db| {
-        sqlx::query::<Db>("insert into account (id, name, key_hash, created_at) values ($1, $2, $3, $4)")
+        sqlx::query::<Db>("insert into account (id, name, key_hash, created_at, clock_now) values ($1, $2, $3, $4, $5)")
             .bind(account.id)
             .bind(account.name.as_str())
             .bind(key_hash)
             .bind(micros(account.created_at))
+            .bind(account.clock_now.map(micros))
             .execute(db)
             .await
             .map(drop)

@@ -24,13 +24,22 @@ pub struct Record {
     pub lease: i64,
     pub attempt: Attempt,
     pub next: Next,
-    /// Why the subscriber is disabled by this attempt, if it is.
-    pub disable: Option<String>,
+    /// What the attempt changes of its subscriber, if anything.
+    pub effect: Option<Effect>,
+}
+
+/// What an attempt changes of its subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// It is disabled, for this reason.
+    Disable(String),
+    /// It has been failing since this time, or does not fail any more.
+    FailingSince(Option<DateTime<Utc>>),
 }
 
 #[derive(sqlx::FromRow)]
-struct ClaimedRow {
-    id: DeliveryId,
+pub(super) struct ClaimedRow {
+    pub(super) id: DeliveryId,
     event_id: EventId,
     subscriber_id: SubscriberId,
     status: String,
@@ -54,7 +63,8 @@ fn after(next: Next) -> (Status, Option<i64>) {
 /// because the subscriber was deleted.
 pub(super) const UNLEASED: &str = "lease_holder = null,
     status = case when subscriber.deleted_at is null then status else 'failed' end,
-    due_at = case when subscriber.enabled then next_try end";
+    due_at = case when subscriber.enabled and manual_due_at is null then next_try end,
+    manual_due_at = case when subscriber.enabled then manual_due_at end";
 
 impl Store {
     /// Claims up to `limit` deliveries that are due at `now`, and those whose lease has lapsed.
@@ -75,6 +85,7 @@ impl Store {
                 let mut claim = QueryBuilder::<Db>::new("update delivery set lease_holder = ");
                 claim.push_bind(lease).push(", due_at = ").push_bind(micros(lease_until));
                 claim.push(" where id in (select id from delivery where due_at <= ").push_bind(micros(now));
+                claim.push(" and manual_due_at is null");
                 if !except.is_empty() {
                     claim.push(" and subscriber_id not in (");
                     let mut ids = claim.separated(", ");
@@ -95,7 +106,7 @@ impl Store {
     }
 
     /// Adds their events to claimed rows.
-    async fn complete(
+    pub(super) async fn complete(
         &self,
         rows: Vec<ClaimedRow>,
         lease: i64,
@@ -127,6 +138,7 @@ impl Store {
                 id: row.id,
                 lease,
                 lease_until,
+                at: None,
                 attempt: attempts_made(word(&row.status)?, retries) + 1,
                 schedule_start: u32::try_from(row.schedule_start).map_err(undecodable)?,
                 event: Arc::clone(event),
@@ -166,8 +178,10 @@ impl Store {
             let recorded: Vec<&Record> = records.iter().filter(|record| ours.contains(&record.delivery_id)).collect();
             insert_attempts(&mut tx, &recorded).await?;
             for record in recorded {
-                if let Some(reason) = &record.disable {
-                    disable(&mut tx, record, reason).await?;
+                match &record.effect {
+                    Some(Effect::Disable(reason)) => disable(&mut tx, record, reason).await?,
+                    Some(Effect::FailingSince(since)) => note_failing(&mut tx, record, *since).await?,
+                    None => (),
                 }
             }
             tx.commit().await?;
@@ -179,8 +193,8 @@ impl Store {
     /// Keeps the subscribers of these records as they are until the transaction ends.
     async fn hold_subscribers(&self, tx: &mut Tx, records: &[Record]) -> Result<(), sqlx::Error> {
         // Taking the stronger lock later, from a weaker one, could meet another process doing so.
-        let disables = records.iter().any(|record| record.disable.is_some());
-        let lock = self.pools.and_hold(if disables { " for update" } else { " for share" });
+        let changes = records.iter().any(|record| record.effect.is_some());
+        let lock = self.pools.and_hold(if changes { " for update" } else { " for share" });
         if lock.is_empty() {
             return Ok(());
         }
@@ -268,7 +282,9 @@ async fn move_on(tx: &mut Tx, records: &[Record]) -> Result<HashSet<DeliveryId>,
                     status = case when made.due_at is not null and subscriber.deleted_at is not null then 'failed'
                         else made.status end,
                     next_try = coalesce(made.next_try, delivery.next_try),
-                    due_at = case when subscriber.enabled then made.due_at end
+                    due_at = case when subscriber.enabled and delivery.manual_due_at is null then made.due_at end,
+                    manual_due_at = case when subscriber.enabled and delivery.manual_due_at is not null
+                        then made.due_at end
                  from made, subscriber
                  where delivery.id = made.id and delivery.lease_holder = made.lease
                      and subscriber.id = delivery.subscriber_id
@@ -322,10 +338,25 @@ async fn disable(tx: &mut Tx, record: &Record, reason: &str) -> Result<(), sqlx:
         );
         let disabled = disabled.bind(record.subscriber_id).bind(reason).bind(&record.attempt.url);
         if disabled.execute(&mut *db).await?.rows_affected() > 0 {
-            let park = "update delivery set due_at = null
-                where subscriber_id = $1 and due_at is not null and lease_holder is null";
+            let park = "update delivery set due_at = null, manual_due_at = null
+                where subscriber_id = $1 and (due_at is not null or manual_due_at is not null) and lease_holder is null";
             sqlx::query::<Db>(park).bind(record.subscriber_id).execute(db).await?;
         }
+    });
+    Ok(())
+}
+
+/// Notes since when a subscriber has been failing, unless it has moved on from the URL that was sent to.
+async fn note_failing(tx: &mut Tx, record: &Record, since: Option<DateTime<Utc>>) -> Result<(), sqlx::Error> {
+    within!(tx, |db| {
+        // The first failing attempt counts, whichever was recorded first.
+        let note = if since.is_some() {
+            "update subscriber set failing_since = $2 where id = $1 and url = $3 and failing_since is null"
+        } else {
+            "update subscriber set failing_since = $2 where id = $1 and url = $3"
+        };
+        let note = sqlx::query::<Db>(note).bind(record.subscriber_id).bind(since.map(micros));
+        note.bind(&record.attempt.url).execute(db).await?;
     });
     Ok(())
 }

@@ -101,11 +101,14 @@ impl Store {
             if found == Some((false, true)) {
                 // A delivery that failed before its first attempt is scheduled again.
                 sqlx::query::<Db>(
-                    "update delivery set next_try = $2, due_at = $2,
+                    "update delivery set next_try = $2,
+                        due_at = case when clock_now is null then $2 end,
+                        manual_due_at = case when clock_now is not null then $2 end,
                         schedule_start = case when status in ('succeeded', 'failed') then retries + 1
                             else schedule_start end,
                         status = case when status = 'scheduled' then 'scheduled' else 'rescheduled' end
-                     where id = $1 and lease_holder is null",
+                     from account
+                     where delivery.id = $1 and lease_holder is null and account.id = delivery.account_id",
                 )
                 .bind(id)
                 .bind(micros(now))

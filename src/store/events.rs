@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
+use super::clocks::clocks_of;
 use super::init::{Along, store_along};
 use super::subscribers::{Row as SubscriberRow, all};
 use super::{
@@ -34,6 +35,17 @@ pub struct NewDelivery {
     pub options: Options,
     /// The lease and when it lapses, where the delivery is handed over without a claim.
     pub lease: Option<(i64, DateTime<Utc>)>,
+    /// It is due by a clock of its account's own, and never leased here.
+    pub is_manual: bool,
+}
+
+/// What is known of the accounts of a batch, as it is until the transaction ends.
+#[derive(Debug)]
+pub struct Tenants {
+    /// The enabled subscribers, oldest first.
+    pub subscribers: Vec<Subscriber>,
+    /// Where the clocks stand of those accounts that have one of their own.
+    pub clocks: HashMap<AccountId, DateTime<Utc>>,
 }
 
 /// What became of one publication.
@@ -125,15 +137,15 @@ impl Store {
     ///
     /// What goes `along` is stored before them, or none of it all is: [`Error::WorldChanged`] if
     /// somebody else was first, [`Error::AccountGone`] if an account of it was deleted.
-    /// `plan` is given the enabled subscribers of these accounts, oldest first, as they are until
-    /// the transaction ends, and says what to store; the answer has its second part as it is.
+    /// `plan` is given what is known of these accounts, and says what to store; the answer has its
+    /// second part as it is.
     /// An event whose idempotency key is known, from before or from earlier in the same call,
     /// stores nothing.
     pub async fn insert_events<T: Send>(
         &self,
         accounts: impl IntoIterator<Item = AccountId>,
         along: Option<&Along>,
-        plan: impl FnOnce(Vec<Subscriber>) -> (Vec<Publication>, T) + Send,
+        plan: impl FnOnce(Tenants) -> (Vec<Publication>, T) + Send,
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
         self.in_time(async {
             let mut tx = self.begin().await?;
@@ -142,7 +154,10 @@ impl Store {
             if let Some(along) = along {
                 store_along(&mut tx, along).await?;
             }
-            let (publications, rest) = plan(self.hold_enabled_subscribers(&mut tx, accounts).await?);
+            // Whoever sets a clock holds the account meanwhile.
+            let subscribers = self.hold_enabled_subscribers(&mut tx, &accounts).await?;
+            let clocks = clocks_of(&mut tx, &accounts).await?;
+            let (publications, rest) = plan(Tenants { subscribers, clocks });
             let storable: Vec<&Publication> =
                 publications.iter().filter(|new| held.contains(&new.event.account_id)).collect();
             let stored = insert_event_rows(&mut tx, &storable).await?;
@@ -188,7 +203,7 @@ impl Store {
     }
 
     /// The enabled subscribers of accounts, oldest first, as they are until the transaction ends.
-    async fn hold_enabled_subscribers(&self, tx: &mut Tx, accounts: Vec<AccountId>) -> Result<Vec<Subscriber>, Error> {
+    async fn hold_enabled_subscribers(&self, tx: &mut Tx, accounts: &[AccountId]) -> Result<Vec<Subscriber>, Error> {
         if accounts.is_empty() {
             return Ok(Vec::new());
         }
@@ -310,10 +325,11 @@ async fn insert_deliveries<'p>(
         within!(tx, |db| {
             let mut insert = QueryBuilder::<Db>::new(
                 "insert into delivery (id, account_id, event_id, subscriber_id, api_version, status, next_try,
-                    retries, schedule_start, due_at, lease_holder, created_at, options) ",
+                    retries, schedule_start, due_at, manual_due_at, lease_holder, created_at, options) ",
             );
             insert.push_values(run, |mut row, (event, delivery)| {
                 let due_at = delivery.lease.map_or(delivery.next_try, |(_, until)| until);
+                let manual_due_at = delivery.is_manual.then(|| micros(delivery.next_try));
                 row.push_bind(delivery.id)
                     .push_bind(event.account_id)
                     .push_bind(event.id)
@@ -323,7 +339,8 @@ async fn insert_deliveries<'p>(
                     .push_bind(micros(delivery.next_try))
                     .push_bind(0_i64)
                     .push_bind(0_i64)
-                    .push_bind(micros(due_at))
+                    .push_bind((!delivery.is_manual).then(|| micros(due_at)))
+                    .push_bind(manual_due_at)
                     .push_bind(delivery.lease.map(|(holder, _)| holder))
                     .push_bind(micros(event.created_at))
                     .push_bind(to_json(&delivery.options));

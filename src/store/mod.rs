@@ -10,7 +10,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, SqlitePool};
 
 mod accounts;
+mod bench;
 mod claims;
+mod clocks;
 mod deliveries;
 mod events;
 mod init;
@@ -22,9 +24,11 @@ mod subscribers;
 mod vendor_events;
 mod world;
 
-pub use claims::Record;
+pub use bench::{Backlog, BacklogEvents, create_schema, drop_schema};
+pub use claims::{Effect, Record};
+pub use clocks::Ahead;
 pub use deliveries::{DeliveryDetail, Redelivered};
-pub use events::{EventWithDeliveries, Inserted, NewDelivery, Publication};
+pub use events::{EventWithDeliveries, Inserted, NewDelivery, Publication, Tenants};
 pub use init::{Along, AppliedFile, Made, MadeKind};
 pub use lists::{DeliveryFilter, EventFilter, ListedDelivery, Page};
 pub use open::OpenError;
@@ -195,7 +199,8 @@ macro_rules! event_columns {
 macro_rules! subscriber_columns {
     () => {
         "id, account_id, vendor, url, event_types, secret, retry_schedule, timeout_ms, headers, enabled, \
-         disabled_reason, options, vendor_id, created_at, changed_at, deleted_at"
+         disabled_reason, options, vendor_id, signature_time, previous_secret, previous_secret_until, failing_since, \
+         created_at, changed_at, deleted_at"
     };
 }
 

@@ -29,6 +29,10 @@ pub(super) struct Row {
     disabled_reason: Option<String>,
     options: String,
     vendor_id: Option<String>,
+    signature_time: Option<String>,
+    previous_secret: Option<String>,
+    previous_secret_until: Option<i64>,
+    failing_since: Option<i64>,
     created_at: i64,
     changed_at: Option<i64>,
     deleted_at: Option<i64>,
@@ -44,6 +48,11 @@ impl TryFrom<Row> for Subscriber {
             url: row.url.parse().map_err(undecodable)?,
             event_types: json(&row.event_types)?,
             secret: (!row.secret.is_empty()).then(|| Secret::new(row.secret)),
+            previous_secret: match (row.previous_secret, row.previous_secret_until) {
+                (Some(secret), Some(until)) => Some((Secret::new(secret), time(until)?)),
+                _ => None,
+            },
+            failing_since: row.failing_since.map(time).transpose()?,
             retry_schedule: row.retry_schedule.as_deref().map(json).transpose()?,
             timeout: row.timeout_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
             headers: json(&row.headers)?,
@@ -51,6 +60,7 @@ impl TryFrom<Row> for Subscriber {
             disabled_reason: row.disabled_reason,
             options: json(&row.options)?,
             vendor_id: row.vendor_id,
+            signature_time: row.signature_time.as_deref().map(word).transpose()?.unwrap_or_default(),
             created_at: time(row.created_at)?,
             changed_at: time(row.changed_at.unwrap_or(row.created_at))?,
             deleted_at: row.deleted_at.map(time).transpose()?,
@@ -175,7 +185,9 @@ impl Store {
             }
             sqlx::query::<Db>(
                 "update subscriber set url = $2, event_types = $3, secret = $4, retry_schedule = $5, timeout_ms = $6,
-                    headers = $7, enabled = $8, disabled_reason = $9, options = $10, changed_at = $11 where id = $1",
+                    headers = $7, enabled = $8, disabled_reason = $9, options = $10, changed_at = $11,
+                    signature_time = $12, previous_secret = $13, previous_secret_until = $14, failing_since = $15
+                 where id = $1",
             )
             .bind(subscriber.id)
             .bind(subscriber.url.as_str())
@@ -188,14 +200,22 @@ impl Store {
             .bind(subscriber.disabled_reason.as_deref())
             .bind(to_json(&subscriber.options))
             .bind(micros(subscriber.changed_at))
+            .bind(subscriber.signature_time.as_str())
+            .bind(subscriber.previous_secret.as_ref().map(|(secret, _)| secret.reveal()))
+            .bind(subscriber.previous_secret.as_ref().map(|(_, until)| micros(*until)))
+            .bind(subscriber.failing_since.map(micros))
             .execute(&mut *tx)
             .await?;
             let wake_or_park = if subscriber.enabled {
-                "update delivery set due_at = next_try
-                 where subscriber_id = $1 and due_at is null and status in ('scheduled', 'rescheduled')"
+                "update delivery set due_at = case when clock_now is null then next_try end,
+                    manual_due_at = case when clock_now is not null then next_try end
+                 from account
+                 where subscriber_id = $1 and due_at is null and status in ('scheduled', 'rescheduled')
+                    and account.id = delivery.account_id"
             } else {
-                "update delivery set due_at = null
-                 where subscriber_id = $1 and due_at is not null and lease_holder is null"
+                "update delivery set due_at = null, manual_due_at = null
+                 where subscriber_id = $1 and (due_at is not null or manual_due_at is not null)
+                    and lease_holder is null"
             };
             sqlx::query::<Db>(wake_or_park).bind(subscriber.id).execute(&mut *tx).await?;
             subscriber
@@ -211,7 +231,7 @@ impl Store {
     ) -> Result<(), Error> {
         let deleted = write!(self, |tx| {
             let deleted = sqlx::query::<Db>(
-                "update subscriber set deleted_at = $3, enabled = false, secret = ''
+                "update subscriber set deleted_at = $3, enabled = false, secret = '', previous_secret = null
                  where account_id = $1 and id = $2 and deleted_at is null",
             )
             .bind(account_id)
@@ -223,7 +243,7 @@ impl Store {
             if deleted > 0 {
                 // A delivery in flight is left to its lease's holder.
                 sqlx::query::<Db>(
-                    "update delivery set status = 'failed', due_at = null
+                    "update delivery set status = 'failed', due_at = null, manual_due_at = null
                      where subscriber_id = $1 and status in ('scheduled', 'rescheduled') and lease_holder is null",
                 )
                 .bind(id)
@@ -240,8 +260,8 @@ pub(super) async fn insert_row(tx: &mut Tx, subscriber: &Subscriber) -> Result<(
     within!(tx, |db| {
         sqlx::query::<Db>(
             "insert into subscriber (id, account_id, vendor, url, event_types, secret, retry_schedule,
-                timeout_ms, headers, enabled, disabled_reason, created_at, options, vendor_id)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                timeout_ms, headers, enabled, disabled_reason, created_at, options, vendor_id, signature_time)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         )
         .bind(subscriber.id)
         .bind(subscriber.account_id)
@@ -257,6 +277,7 @@ pub(super) async fn insert_row(tx: &mut Tx, subscriber: &Subscriber) -> Result<(
         .bind(micros(subscriber.created_at))
         .bind(to_json(&subscriber.options))
         .bind(subscriber.vendor_id.as_deref())
+        .bind(subscriber.signature_time.as_str())
         .execute(db)
         .await?;
     });

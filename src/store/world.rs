@@ -18,7 +18,7 @@ pub struct WorldChange {
 }
 
 #[derive(sqlx::FromRow)]
-struct TimerRow {
+pub(super) struct TimerRow {
     account_id: AccountId,
     subject_id: ObjectId,
     kind: String,
@@ -37,16 +37,16 @@ fn object(kind: &str, document: &str) -> Result<Object, Error> {
 }
 
 impl Store {
-    /// How often an account's world has changed; 0 if there is none.
-    pub async fn world_version(&self, account_id: AccountId) -> Result<i64, Error> {
+    /// How often an account's world has changed, 0 if there is none; and where the account's own
+    /// clock stands, if it has one.
+    pub async fn world_version(&self, account_id: AccountId) -> Result<(i64, Option<DateTime<Utc>>), Error> {
         self.in_time(async {
-            let version = read!(self, |db| {
-                sqlx::query_scalar::<Db, i64>("select version from world where account_id = $1")
-                    .bind(account_id)
-                    .fetch_optional(db)
-                    .await?
+            let (version, now) = read!(self, |db| {
+                let select = "select (select version from world where account_id = $1),
+                    (select clock_now from account where id = $1)";
+                sqlx::query_as::<Db, (Option<i64>, Option<i64>)>(select).bind(account_id).fetch_one(db).await?
             });
-            Ok(version.unwrap_or_default())
+            Ok((version.unwrap_or_default(), now.map(time).transpose()?))
         })
         .await
     }
@@ -130,8 +130,9 @@ impl Store {
         .await
     }
 
-    /// The earliest timer of each account that is due at `now`, the earliest first. (Those after it
-    /// may depend on it; and an account with many must not stand before the others.)
+    /// The earliest timer of each account that goes by the machine's clock, if it is due at `now`, the
+    /// earliest first. (Those after it may depend on it; and an account with many must not stand
+    /// before the others.)
     pub async fn due_timers(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<(AccountId, Timer)>, Error> {
         self.in_time(async {
             let rows = read!(self, |db| {
@@ -139,6 +140,7 @@ impl Store {
                     select account_id, subject_id, kind, due_at,
                         row_number() over (partition by account_id order by due_at, subject_id) as place
                     from timer where due_at <= $1
+                        and account_id not in (select id from account where clock_now is not null)
                 ) as due where place = 1 order by due_at, subject_id limit $2";
                 sqlx::query_as::<Db, TimerRow>(select).bind(micros(now)).bind(i64::from(limit)).fetch_all(db).await?
             });
@@ -147,11 +149,13 @@ impl Store {
         .await
     }
 
-    /// When the next timer is due.
+    /// When the next timer is due by the machine's clock.
     pub async fn next_timer(&self) -> Result<Option<DateTime<Utc>>, Error> {
         self.in_time(async {
             let earliest: Option<i64> = read!(self, |db| {
-                sqlx::query_scalar::<Db, Option<i64>>("select min(due_at) from timer").fetch_one(db).await?
+                let select = "select min(due_at) from timer
+                    where account_id not in (select id from account where clock_now is not null)";
+                sqlx::query_scalar::<Db, Option<i64>>(select).fetch_one(db).await?
             });
             Ok(earliest.map(time).transpose()?)
         })

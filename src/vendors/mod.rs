@@ -92,19 +92,18 @@ pub trait Dialect: Sync {
     fn fixed_headers(&self) -> &'static [(&'static str, &'static str)];
 
     /// The request's headers for one attempt, in the order and the spelling they are sent in.
-    /// Signed afresh each time, where the vendor signs and the subscriber has a secret.
+    /// Signed afresh each time by each secret, the newest first, where the vendor signs.
     fn headers(
         &self,
         event: &Event,
         body: &[u8],
-        secret: Option<&Secret>,
+        secrets: &[&Secret],
         sent_at: DateTime<Utc>,
     ) -> Vec<(&'static str, String)> {
         let fixed = self.fixed_headers().iter().map(|(name, value)| (*name, (*value).to_owned()));
-        let signed = self
-            .scheme()
-            .zip(secret)
-            .map(|(scheme, secret)| scheme.sign(&event.vendor_event_id, scheme.write_time(sent_at), body, secret));
+        let scheme = self.scheme().filter(|_| !secrets.is_empty());
+        let signed =
+            scheme.map(|scheme| scheme.sign(&event.vendor_event_id, scheme.write_time(sent_at), body, secrets));
         fixed.chain(signed.into_iter().flatten()).collect()
     }
 

@@ -85,12 +85,23 @@ impl Scheme {
         }
     }
 
-    /// The headers for exactly this body, with the timestamp as it is to be written.
-    pub fn sign(&self, id: &str, timestamp: String, body: &[u8], secret: &Secret) -> Vec<(&'static str, String)> {
-        // A secret that no longer parses signs with its text, and so fails at the receiver.
-        let key = (self.key)(secret.reveal()).unwrap_or_else(|_| secret.reveal().as_bytes().to_vec());
-        let mac = hmac(&key, &self.message(id, &timestamp, body, "."));
-        let signature = (self.signature, self.encoding.write(&mac.finalize().into_bytes()));
+    /// Whether one header carries the signatures of several secrets.
+    pub fn takes_several(&self) -> bool {
+        self.encoding == Encoding::VersionedBase64
+    }
+
+    /// The headers for exactly this body, with the timestamp as it is to be written, signed by each
+    /// secret as far as the vendor's header takes several.
+    pub fn sign(&self, id: &str, timestamp: String, body: &[u8], secrets: &[&Secret]) -> Vec<(&'static str, String)> {
+        let message = self.message(id, &timestamp, body, ".");
+        let sign = |secret: &&Secret| {
+            // A secret that no longer parses signs with its text, and so fails at the receiver.
+            let key = (self.key)(secret.reveal()).unwrap_or_else(|_| secret.reveal().as_bytes().to_vec());
+            self.encoding.write(&hmac(&key, &message).finalize().into_bytes())
+        };
+        let count = if self.takes_several() { secrets.len() } else { 1 };
+        let signatures: Vec<String> = secrets.iter().take(count).map(sign).collect();
+        let signature = (self.signature, signatures.join(" "));
         let timestamp = (self.timestamp, timestamp);
         match self.id {
             Some(name) => vec![(name, id.to_owned()), timestamp, signature],

@@ -2,51 +2,26 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use super::item::Item;
 use super::nouns::{PciReport, Project, Run, RunState, Scan, Schedule, Target, User, Weakness};
 use crate::id::ObjectId;
+use crate::words::words;
 
-/// What kind of object it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    User,
-    Target,
-    Weakness,
-    Scan,
-    Schedule,
-    Run,
-    PciReport,
-    Project,
-    Item,
-}
-
-impl Kind {
-    /// Its name in the store.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Target => "target",
-            Self::Weakness => "weakness",
-            Self::Scan => "scan",
-            Self::Schedule => "schedule",
-            Self::Run => "run",
-            Self::PciReport => "pci_report",
-            Self::Project => "project",
-            Self::Item => "item",
-        }
+words!(
+    /// What kind of object it is.
+    #[derive(PartialOrd, Ord)]
+    Kind {
+        User = "user",
+        Target = "target",
+        Weakness = "weakness",
+        Scan = "scan",
+        Schedule = "schedule",
+        Run = "run",
+        PciReport = "pci_report",
+        Project = "project",
+        Item = "item",
     }
-}
-
-impl std::str::FromStr for Kind {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        serde_json::from_value(Value::from(text)).map_err(|error| error.to_string())
-    }
-}
+);
 
 macro_rules! objects {
     ($($kind:ident),+) => {

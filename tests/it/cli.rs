@@ -66,10 +66,12 @@ fn every_command_shows_an_example() {
         &["migrate"],
         &["healthcheck"],
         &["config"],
+        &["bench"],
         &["subscribers", "add"],
         &["subscribers", "list"],
         &["subscribers", "show"],
         &["subscribers", "remove"],
+        &["subscribers", "rotate-secret"],
         &["events", "list"],
         &["events", "show"],
         &["deliveries", "list"],
@@ -87,6 +89,10 @@ fn every_command_shows_an_example() {
         &["schedules", "add"],
         &["schedules", "list"],
         &["schedules", "remove"],
+        &["clock", "show"],
+        &["clock", "set"],
+        &["clock", "advance"],
+        &["clock", "run-until-idle"],
         &["scenario", "run"],
         &["scenario", "lint"],
         &["scenario", "list"],
@@ -346,7 +352,7 @@ fn a_default_key_that_another_account_has_is_refused() {
         let store = scanhook::store::Store::open(&config.database).await.expect("opens");
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
         let id = scanhook::id::AccountId::generate(now, 1, &mut scanhook::random::Chance::from_seed(1).stream("a", ""));
-        let account = scanhook::account::Account { id, name: "other".to_owned(), created_at: now };
+        let account = scanhook::account::Account { id, name: "other".to_owned(), created_at: now, clock_now: None };
         let key = scanhook::account::ApiKey::new("shk_taken");
         store.insert_account(&account, &key.hash()).await.expect("stored");
         store.close().await;

@@ -107,7 +107,7 @@ fn the_standardwebhooks_crate_verifies_what_is_sent_now() {
     };
     let body = dialect.body(&event, &Options::default());
     let mut headers = http::HeaderMap::new();
-    for (name, value) in dialect.headers(&event, body.as_bytes(), Some(&secret), now) {
+    for (name, value) in dialect.headers(&event, body.as_bytes(), &[&secret], now) {
         headers.insert(name, value.parse().expect("a header value"));
     }
     let oracle = standardwebhooks::Webhook::new(secret.reveal()).expect("the oracle takes the secret");

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
+use scanhook::Scanhook;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
-use crate::support::{Answer, Database, Receiver, Reply, Service, on_both_databases, text};
+use crate::support::{Answer, Database, Receiver, Reply, Service, humantime, on_both_databases, start_time, text};
 
 /// Runs SQL of the test's own.
 async fn execute(database: &Database, sql: &str) {
@@ -404,6 +405,40 @@ on_both_databases! {
         restore(&second, &empty).await;
         assert!(!first.knows("a.example.test").await);
         assert_eq!(first.targets().await, [""; 0]);
+    }
+
+    async fn a_restore_puts_the_clock_back_and_the_same_fires_again(database) {
+        let builder = Scanhook::builder().database(&database.url).manual_clock(start_time()).seed(1);
+        let scanhook = builder.setting("publish.validation", "off").start().await.expect("it starts");
+        let call = async |method: &str, path: &str, body: Value| scanhook.call(method, path, Some(&body)).await.expect(path);
+        let receiver = Receiver::answering([503]).await;
+        call("POST", "/api/v1/subscribers", json!({"url": receiver.url, "vendor": "standard"})).await;
+        let published = call("POST", "/api/v1/events", event("a.b")).await;
+        scanhook.advance(humantime("1h")).await.expect("the clock moves");
+        let clock = scanhook.call("GET", "/api/v1/clock", None).await.expect("a clock");
+        let taken = call("POST", "/api/v1/snapshots", json!({})).await;
+        let put_back = format!("/api/v1/snapshots/{}/restore", text(&taken["id"]));
+        let mut told = Vec::new();
+        for round in 0..2 {
+            scanhook.run_until_idle(humantime("10d")).await.expect("the clock moves");
+            let delivery = format!("/api/v1/events/{}", text(&published["id"]));
+            let shown = scanhook.call("GET", &delivery, None).await.expect("an event");
+            let delivery = format!("/api/v1/deliveries/{}", text(&shown["webhooks"][0]["id"]));
+            let shown = scanhook.call("GET", &delivery, None).await.expect("a delivery");
+            let times: Vec<String> = shown["attempts"].as_array().expect("a list").iter().map(|one| text(&one["started_at"])).collect();
+            told.push((shown["status"].clone(), times));
+            if round == 1 {
+                // Also where the account has gone by the machine's clock since.
+                call("PUT", "/api/v1/clock", json!({"mode": "real"})).await;
+            }
+            call("POST", &put_back, json!({})).await;
+            assert_eq!(scanhook.call("GET", "/api/v1/clock", None).await.expect("a clock"), clock);
+        }
+        assert_eq!(told[0], told[1]);
+        assert!(told[0].0 == "failed" && told[0].1.len() > 5, "{told:?}");
+        call("POST", "/api/v1/reset", json!({})).await;
+        assert_eq!(scanhook.call("GET", "/api/v1/clock", None).await.expect("a clock"), clock, "a reset leaves the clock");
+        scanhook.stop().await.expect("it stops");
     }
 
     async fn snapshots_belong_to_their_account(database) {

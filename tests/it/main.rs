@@ -3,8 +3,10 @@
 mod support;
 
 mod bad_input;
+mod bench;
 mod catalogue;
 mod cli;
+mod clocks;
 mod daemon;
 mod dialects;
 mod dispatch;

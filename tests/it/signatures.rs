@@ -26,7 +26,7 @@ fn headers(pairs: &[(&str, String)]) -> http::HeaderMap {
 /// What is said of a body that arrives with a signature made by other means.
 fn explain(signed: &[u8], timestamp: i64, secret: &str, arrived: &str, given: &str, old: &[&str]) -> Explanation {
     let scheme = scheme(Vendor::Hostedscan);
-    let mut sent = scheme.sign("", timestamp.to_string(), signed, &Secret::new(secret));
+    let mut sent = scheme.sign("", timestamp.to_string(), signed, &[&Secret::new(secret)]);
     sent[1].1 = TIME.to_string();
     let old: Vec<Secret> = old.iter().map(|old| Secret::new(*old)).collect();
     scheme.explain(&Secret::new(given), &old, &headers(&sent), arrived.as_bytes())
@@ -121,7 +121,7 @@ fn a_missing_header_is_named() {
 async fn the_api_explains_a_signature() {
     let database = Database::sqlite();
     let service = Service::start(&database).await;
-    let sent = scheme(Vendor::Hostedscan).sign("", TIME.to_string(), BODY.as_bytes(), &Secret::new("s3cret"));
+    let sent = scheme(Vendor::Hostedscan).sign("", TIME.to_string(), BODY.as_bytes(), &[&Secret::new("s3cret")]);
     let mut request = json!({"vendor": "hostedscan", "secret": "s3cret", "body": BODY, "headers": {sent[0].0: sent[0].1, sent[1].0: sent[1].1}});
     let answer = service.post("/api/v1/verify", request.clone()).await.expect(200);
     assert_eq!((&answer["valid"], &answer["signed"]), (&json!(true), &json!(format!("{TIME}.{BODY}"))));

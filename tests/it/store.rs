@@ -9,7 +9,7 @@ use scanhook::event::{Event, Vendor};
 use scanhook::id::{AccountId, DeliveryId, EventId, SubscriberId};
 use scanhook::random::Chance;
 use scanhook::store::{Inserted, NewDelivery, OpenError, Publication, Record, Store};
-use scanhook::subscriber::{Options, Secret, Subscriber};
+use scanhook::subscriber::{Options, Secret, SignatureTime, Subscriber};
 use sqlx::{Connection, Executor};
 
 use crate::support::{Database, on_both_databases, start_time, test_config};
@@ -28,13 +28,16 @@ fn subscriber(n: u64) -> Subscriber {
         url: "http://127.0.0.1:9/".parse().expect("a URL"),
         event_types: vec!["*".to_owned()],
         secret: Some(Secret::new("secret")),
+        previous_secret: None,
         retry_schedule: None,
         timeout: None,
         headers: [("X-A".to_owned(), "1".to_owned())].into(),
         options: Options { target_id: Some("t".to_owned()), ..Options::default() },
         vendor_id: Some("v".to_owned()),
+        signature_time: SignatureTime::Real,
         enabled: true,
         disabled_reason: None,
+        failing_since: None,
         created_at: start_time(),
         changed_at: start_time(),
         deleted_at: None,
@@ -57,7 +60,14 @@ fn publication(n: u64, to: &Subscriber, key: Option<&str>, lease: Option<(i64, D
         at_publish: None,
     };
     let id = DeliveryId::generate(start_time(), n, &mut chance.stream("delivery", n));
-    let delivery = NewDelivery { id, subscriber_id: to.id, next_try: start_time(), options: Options::default(), lease };
+    let delivery = NewDelivery {
+        id,
+        subscriber_id: to.id,
+        next_try: start_time(),
+        options: Options::default(),
+        lease,
+        is_manual: false,
+    };
     Publication { event: Arc::new(event), deliveries: vec![delivery] }
 }
 
@@ -79,7 +89,7 @@ fn record(claimed: &Claimed, next: Next) -> Record {
             reason: None,
         },
         next,
-        disable: None,
+        effect: None,
     }
 }
 

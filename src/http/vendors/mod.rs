@@ -10,7 +10,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request};
-use chrono::SubsecRound;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower::Layer;
@@ -156,9 +155,4 @@ where
     let ids = api.store.world_ids(account_id, kind).await?;
     let Some(id) = ids.into_iter().rev().find(|id| is_meant(*id)) else { return Ok(None) };
     Ok(Arc::try_from(api.store.world_object(account_id, kind, id).await?).ok())
-}
-
-/// The time as it is stored.
-fn now(api: &Api) -> chrono::DateTime<chrono::Utc> {
-    api.clock.now().trunc_subsecs(6)
 }

@@ -155,7 +155,7 @@ mod tests {
             let body = Hostedscan.body(&event, &Options::default());
             assert_eq!(body, expected);
             let sent_at = DateTime::from_timestamp_millis(timestamp).expect("a time");
-            let headers = Hostedscan.headers(&event, body.as_bytes(), Some(&secret), sent_at);
+            let headers = Hostedscan.headers(&event, body.as_bytes(), &[&secret], sent_at);
             assert_eq!(headers[1], (SIGNATURE, signature.to_owned()));
             assert_eq!(headers[2], (TIMESTAMP, timestamp.to_string()));
         }

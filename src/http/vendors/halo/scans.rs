@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::json;
 
-use super::super::{Api, Params, all_objects, named, now};
+use super::super::{Api, Params, all_objects, named};
 use super::call::{Answer, Page, is_number_wanted, not_valid, number_filter, required, world};
 use super::{Caller, Failure};
 use crate::event::Vendor;
@@ -107,7 +107,7 @@ pub(super) async fn get(State(api): State<Api>, Caller(account_id): Caller, para
     let mut weaknesses: Vec<Arc<Weakness>> =
         all_objects(&api, account_id, Kind::Weakness, Some(scan.target_id)).await?;
     weaknesses.retain(|one| found.contains(&one.id) && objects::is_issue(one, &target));
-    let shown = objects::scan(&scan, &weaknesses, now(&api));
+    let shown = objects::scan(&scan, &weaknesses, api.clocks.now(account_id).await?);
     Ok(Json(json!({"scan": shown, "target": objects::target_reference(&target)})))
 }
 

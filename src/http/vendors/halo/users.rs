@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::json;
 
-use super::super::{Api, Params, now};
+use super::super::{Api, Params};
 use super::call::{Answer, Page, is_text_wanted, required_number, text_filter, world};
 use super::{Caller, Failure};
 use crate::id::AccountId;
@@ -16,7 +16,7 @@ use crate::world::{User, World};
 /// The account's world with its first user, who may not be stored yet.
 pub(super) async fn with_owner(api: &Api, account_id: AccountId) -> Result<(World, Arc<User>), Failure> {
     let mut world = world(api, account_id).await?;
-    let owner = world.owner(now(api));
+    let owner = world.owner(api.clocks.now(account_id).await?);
     Ok((world, owner))
 }
 

@@ -146,7 +146,7 @@ impl Call {
             self.change(|_, _| Ok(())).await?;
             world = self.api.scanner.world(self.account_id).await?;
         }
-        let by = world.owner(self.api.clock.now());
+        let by = world.owner(now(self).await?);
         Ok(View { world, by })
     }
 
@@ -323,6 +323,6 @@ fn put(fields: &mut Map<String, Value>, names: &[&str], value: Value) {
 }
 
 /// When something happens that a caller does.
-pub(super) fn now(call: &Call) -> DateTime<Utc> {
-    crate::http::vendors::now(&call.api)
+pub(super) async fn now(call: &Call) -> Result<DateTime<Utc>, Failure> {
+    Ok(call.api.clocks.now(call.account_id).await?)
 }

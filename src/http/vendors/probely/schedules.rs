@@ -169,7 +169,7 @@ fn weekday(given: &Map<String, Value>, before: Option<(Nth, Weekday)>) -> Result
 
 async fn add(call: &Call, targets: &[ObjectId], given: &Map<String, Value>) -> Result<Vec<ObjectId>, Failure> {
     check(given, &RULES, &["date_time"])?;
-    let new = recurring(None, &kept(given, &RULES), call::now(call))?;
+    let new = recurring(None, &kept(given, &RULES), call::now(call).await?)?;
     call.change(|world, rules| {
         let add = |world: &mut World, id: &ObjectId| {
             let gone = || Refusal::NotFound("there is no such target".to_owned());
@@ -236,7 +236,7 @@ async fn bulk_found(call: &Call, fields: &Map<String, Value>) -> Result<Vec<Foun
 
 async fn change_these(call: &Call, found: &[Found], given: &Map<String, Value>) -> Result<(), Failure> {
     check(given, &RULES, &[])?;
-    let now = call::now(call);
+    let now = call::now(call).await?;
     let given = kept(given, &RULES);
     let changes =
         found.iter().map(|(schedule, target)| Ok((schedule.id, target, recurring(Some(schedule), &given, now)?)));

@@ -97,7 +97,7 @@ pub(super) async fn create_of_target(
 async fn create_for(call: Call, target: Option<String>, mut fields: Map<String, Value>) -> Result<Response, Failure> {
     check(&fields, &RULES, &["url"])?;
     let url = url_in(&call.api, &mut fields)?.ok_or_else(|| Failure::field("url", "This field is required."))?;
-    let mut webhook = new_subscriber(&call.api, call.account_id, Vendor::Probely, url);
+    let mut webhook = new_subscriber(&call.api, call.account_id, Vendor::Probely, url).await?;
     webhook.options.target_id = target;
     apply(&mut webhook, fields);
     call.api.store.insert_subscriber(&webhook).await?;
@@ -143,7 +143,7 @@ async fn change(
     let known = webhook(&call, target.as_deref(), &id).await?;
     check(&fields, &RULES, if is_whole { &["url"] } else { &[] })?;
     let url = url_in(&call.api, &mut fields)?;
-    let now = now(&call);
+    let now = now(&call).await?;
     let change = |webhook: &mut Subscriber| {
         if is_whole {
             webhook.options.name.clear();
@@ -162,6 +162,6 @@ async fn change(
 
 async fn remove(call: Call, target: Option<String>, id: String) -> Result<Response, Failure> {
     let known = webhook(&call, target.as_deref(), &id).await?;
-    call.api.store.delete_subscriber(call.account_id, known.id, now(&call)).await?;
+    call.api.store.delete_subscriber(call.account_id, known.id, now(&call).await?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
