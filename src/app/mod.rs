@@ -31,6 +31,7 @@ use crate::random::Chance;
 use crate::scanner::Scanner;
 use crate::sender::Sender;
 use crate::store::{Installation, Store};
+use crate::watch::Watcher;
 
 fn handover(process_number: i64, settings: &Dispatch) -> (Handover, UnboundedReceiver<InHand>) {
     Handover::new(process_number, settings.lease, settings.in_hand, settings.in_hand_per_subscriber)
@@ -126,6 +127,7 @@ impl App {
             chance,
             auth_mode: config.auth.mode,
             vendors: config.vendors.clone(),
+            watcher: Watcher::new(&store, &clock, &sender, config.dispatch.lease),
             sender,
             jitter: config.dispatch.jitter,
             cursor_key: installation.cursor_key,

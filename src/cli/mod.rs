@@ -32,6 +32,7 @@ mod story;
 mod subscribers;
 mod targets;
 mod trigger;
+mod wait;
 mod why;
 
 use crate::config::{Config, Origin, Sources, environment};
@@ -88,6 +89,8 @@ enum Command {
     /// What time it is in the account: the machine's time, or one that is moved by hand.
     #[command(subcommand)]
     Clock(clock::Command),
+    Wait(wait::Wait),
+    Settle(wait::Settle),
     /// Explain when retries are made (for scans by the clock, see schedules).
     #[command(subcommand)]
     Schedule(why::Command),
@@ -144,6 +147,8 @@ pub async fn main() -> ExitCode {
         Command::Deliveries(command) => deliveries::run(&global, command).await,
         Command::Why(args) => why::run(&global, args).await,
         Command::Clock(command) => clock::run(&global, command).await,
+        Command::Wait(args) => wait::wait(&global, args).await,
+        Command::Settle(args) => wait::settle(&global, args).await,
         Command::Schedule(command) => why::explain(&global, command).await,
         Command::Trigger(args) => trigger::run(&global, args).await,
         Command::EventTypes(args) => event_types::run(&global, args),

@@ -16,6 +16,7 @@ use super::routes;
         (name = "event types", description = "What each vendor sends: schema, example, provenance"),
         (name = "signatures", description = "Why a signature does or does not verify"),
         (name = "deliveries", description = "One event owed to one subscriber, over all its attempts"),
+        (name = "waiting", description = "Knowing when all is done, or has come about"),
         (name = "subscribers", description = "Registered URLs that want events"),
         (name = "targets", description = "What there is to scan, and its weaknesses"),
         (name = "scans", description = "A scanner's look at a target"),

@@ -27,12 +27,16 @@ pub struct Problem {
     /// Each thing that is wrong with the input.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldProblem>,
+    /// What there is instead of what was waited for; its members depend on the type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub found: Option<Box<serde_json::Value>>,
 }
 
 impl Problem {
     fn new(status: StatusCode, word: &str, title: &'static str, detail: impl Into<String>) -> Self {
         let kind = format!("urn:scanhook:problem:{word}");
-        Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new() }
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new(), found: None }
     }
 
     fn with(mut self, errors: Vec<FieldProblem>) -> Self {
@@ -123,6 +127,12 @@ impl Problem {
     /// What is asked for does not fit the present state.
     pub fn conflict(word: &str, title: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, word, title, detail)
+    }
+
+    /// What was waited for has not come about.
+    pub fn not_come_about(word: &str, title: &'static str, detail: String, found: impl serde::Serialize) -> Self {
+        let found = serde_json::to_value(found).expect("counts, names and times serialise");
+        Self { found: Some(Box::new(found)), ..Self::conflict(word, title, detail) }
     }
 
     /// The database or the program cannot serve at the moment.

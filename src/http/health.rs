@@ -47,6 +47,12 @@ impl Readiness {
         self.0.send_replace(stage);
     }
 
+    /// Waits until this process is stopping.
+    pub(super) async fn stopping(&self) {
+        // The sender lives in `self`, so the channel cannot be closed here.
+        let _ = self.0.subscribe().wait_for(|stage| *stage == Stage::Stopping).await;
+    }
+
     fn stage(&self) -> Stage {
         *self.0.borrow()
     }

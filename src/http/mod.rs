@@ -38,6 +38,7 @@ mod targets;
 mod trigger;
 mod users;
 mod vendors;
+mod waiting;
 mod why;
 
 pub use description::openapi;
@@ -54,6 +55,7 @@ use crate::random::Chance;
 use crate::scanner::Scanner;
 use crate::sender::Sender;
 use crate::store::Store;
+use crate::watch::Watcher;
 
 /// What handlers work with.
 #[derive(Debug, Clone)]
@@ -69,6 +71,7 @@ pub struct Api {
     pub auth_mode: AuthMode,
     pub vendors: Vendors,
     pub sender: Arc<Sender>,
+    pub watcher: Watcher,
     /// The setting `dispatch.jitter`.
     pub jitter: f64,
     pub cursor_key: String,
@@ -86,6 +89,7 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(signatures::router())
         .merge(deliveries::router())
         .merge(why::router())
+        .merge(waiting::router())
         .merge(subscribers::router())
         .merge(preflight::router())
         .merge(targets::router())

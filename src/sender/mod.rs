@@ -89,38 +89,19 @@ impl Sender {
 
     /// Sends one request and reads the answer, within the time-out. Redirects are not followed.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response, NoAnswer> {
-        let timeout = outgoing.timeout;
-        // What came before the time-out passed is kept.
-        let mut partial = None;
-        match tokio::time::timeout(timeout, self.exchange(outgoing, &mut partial)).await {
-            Ok(Ok(())) => Ok(partial.expect("an exchange that ended well has an answer")),
-            Ok(Err(error)) => Err(NoAnswer { error: classify(&*error), detail: chain(&*error), response: partial }),
-            Err(_) => {
-                let detail = format!("no complete answer within {}", humantime::format_duration(timeout));
-                Err(NoAnswer { error: AttemptError::Timeout, detail, response: partial })
-            }
-        }
-    }
-
-    async fn exchange(&self, outgoing: Outgoing, answer: &mut Option<Response>) -> Result<(), BoxError> {
         let client = if outgoing.check_cert {
             &self.client
         } else {
             self.unchecked.get_or_init(|| client(&self.blocked, &self.hosts, trusting_tls()))
         };
-        let mut request = self.request(outgoing).await?;
-        let too_many = watch_interim_answers(&mut request);
-        let (parts, body) = tokio::select! {
-            answered = client.request(request) => answered?.into_parts(),
-            () = too_many.notified() => return Err(TooManyInterim.into()),
-        };
-        let headers = kept_headers(&parts.headers);
-        let answer = answer.insert(Response { status: parts.status.as_u16(), headers, body: Vec::new() });
-        // The status is the answer: vendors ignore the body, and some servers end it by hanging up.
-        if let Err(error) = read_body(body, &mut answer.body).await {
-            debug!("the answer's body broke off: {error}");
-        }
-        Ok(())
+        let timeout = outgoing.timeout;
+        exchange(client, self.request(outgoing), timeout).await
+    }
+
+    /// GETs a URL that is no receiver of webhooks, as [`send`](Self::send) does.
+    pub async fn get(&self, url: &Url, timeout: Duration) -> Result<Response, NoAnswer> {
+        let request = async { Ok(Request::get(url.as_str()).body(Full::default())?) };
+        exchange(&self.client, request, timeout).await
     }
 
     async fn request(&self, outgoing: Outgoing) -> Result<Request<Full<Bytes>>, BoxError> {
@@ -155,6 +136,44 @@ impl fmt::Debug for Sender {
 }
 
 type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Makes a request and reads the answer, within the time-out.
+async fn exchange(
+    client: &HttpClient,
+    request: impl Future<Output = Result<Request<Full<Bytes>>, BoxError>>,
+    timeout: Duration,
+) -> Result<Response, NoAnswer> {
+    // What came before the time-out passed is kept.
+    let mut partial = None;
+    match tokio::time::timeout(timeout, answer(client, request, &mut partial)).await {
+        Ok(Ok(())) => Ok(partial.expect("an exchange that ended well has an answer")),
+        Ok(Err(error)) => Err(NoAnswer { error: classify(&*error), detail: chain(&*error), response: partial }),
+        Err(_) => {
+            let detail = format!("no complete answer within {}", humantime::format_duration(timeout));
+            Err(NoAnswer { error: AttemptError::Timeout, detail, response: partial })
+        }
+    }
+}
+
+async fn answer(
+    client: &HttpClient,
+    request: impl Future<Output = Result<Request<Full<Bytes>>, BoxError>>,
+    answer: &mut Option<Response>,
+) -> Result<(), BoxError> {
+    let mut request = request.await?;
+    let too_many = watch_interim_answers(&mut request);
+    let (parts, body) = tokio::select! {
+        answered = client.request(request) => answered?.into_parts(),
+        () = too_many.notified() => return Err(TooManyInterim.into()),
+    };
+    let headers = kept_headers(&parts.headers);
+    let answer = answer.insert(Response { status: parts.status.as_u16(), headers, body: Vec::new() });
+    // The status is the answer: vendors ignore the body, and some servers end it by hanging up.
+    if let Err(error) = read_body(body, &mut answer.body).await {
+        debug!("the answer's body broke off: {error}");
+    }
+    Ok(())
+}
 
 fn client(blocked: &Arc<Blocked>, hosts: &HostMap, tls: rustls::ClientConfig) -> HttpClient {
     let mut connector = HttpConnector::new_with_resolver(Resolver(Arc::clone(blocked)));

@@ -185,6 +185,7 @@ impl Store {
                 }
             }
             tx.commit().await?;
+            self.stir(records.iter().map(|record| record.account_id));
             Ok(records.iter().map(|record| ours.contains(&record.delivery_id)).collect())
         })
         .await
@@ -256,6 +257,7 @@ impl Store {
                     update.build().execute(&mut *tx).await?;
                 }
             });
+            self.stir(claimed.iter().map(|claimed| claimed.event.account_id));
             Ok(())
         })
         .await

@@ -64,7 +64,9 @@ impl Store {
                 set.bind(account_id).bind(now.map(micros)).execute(&mut *db).await?;
                 sqlx::query::<Db>(statement).bind(account_id).execute(db).await?;
             });
-            Ok(tx.commit().await?)
+            tx.commit().await?;
+            self.stir([account_id]);
+            Ok(())
         })
         .await
     }

@@ -117,6 +117,7 @@ impl Store {
             }
             found
         });
+        self.stir([account_id]);
         match found.ok_or(Error::NotFound("delivery"))? {
             (_, false) => Ok(Redelivered::NoSubscriber),
             (true, true) => Ok(Redelivered::InFlight),

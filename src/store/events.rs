@@ -163,6 +163,8 @@ impl Store {
             let stored = insert_event_rows(&mut tx, &storable).await?;
             insert_deliveries(&mut tx, publications.iter().filter(|new| stored.contains(&new.event.id))).await?;
             tx.commit().await?;
+            let written = publications.iter().map(|publication| publication.event.account_id);
+            self.stir(written.chain(along.into_iter().flat_map(Along::account_ids)));
             let mut answers = Vec::with_capacity(publications.len());
             for publication in publications {
                 let event = &publication.event;
@@ -192,13 +194,16 @@ impl Store {
         accounts: &[AccountId],
         along: Option<&Along>,
     ) -> Result<HashSet<AccountId>, Error> {
-        let along_ids: HashSet<AccountId> = along.into_iter().flat_map(Along::account_ids).collect();
+        let new: HashSet<AccountId> =
+            along.into_iter().flat_map(|along| &along.accounts).map(|(account, _)| account.id).collect();
+        let along_ids: HashSet<AccountId> =
+            along.into_iter().flat_map(Along::account_ids).filter(|id| !new.contains(id)).collect();
         let wanted = in_list(accounts.iter().chain(&along_ids).copied());
         let mut held = accounts::hold(tx, &wanted, self.pools.and_hold(" for key share")).await?;
         if !along_ids.is_subset(&held) {
             return Err(Error::AccountGone);
         }
-        held.extend(along.into_iter().flat_map(|along| &along.accounts).map(|(account, _)| account.id));
+        held.extend(new);
         Ok(held)
     }
 

@@ -21,11 +21,10 @@ pub struct Along {
 }
 
 impl Along {
-    /// The accounts that must be there for it to be stored.
+    /// Whose they are; an account may be named more than once.
     pub(super) fn account_ids(&self) -> impl Iterator<Item = AccountId> {
-        let is_new = |id: &AccountId| self.accounts.iter().any(|(account, _)| account.id == *id);
-        let of_subscribers = self.subscribers.iter().map(|subscriber| subscriber.account_id);
-        of_subscribers.chain(self.worlds.iter().map(|world| world.account_id)).filter(move |id| !is_new(id))
+        let subscribers = self.subscribers.iter().map(|subscriber| subscriber.account_id);
+        self.worlds.iter().map(|world| world.account_id).chain(subscribers)
     }
 }
 

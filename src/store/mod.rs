@@ -4,10 +4,14 @@
 //! against each driver; inside it `Db` is the driver. Where a statement must differ, a `match`
 //! on the pools shows it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, SqlitePool};
+
+use crate::activity::Activity;
+use crate::id::AccountId;
 
 mod accounts;
 mod bench;
@@ -22,6 +26,7 @@ mod reset;
 mod snapshots;
 mod subscribers;
 mod vendor_events;
+mod waiting;
 mod world;
 
 pub use bench::{Backlog, BacklogEvents, create_schema, drop_schema};
@@ -33,6 +38,7 @@ pub use init::{Along, AppliedFile, Made, MadeKind};
 pub use lists::{DeliveryFilter, EventFilter, ListedDelivery, Page};
 pub use open::OpenError;
 pub use vendor_events::{VendorEvents, Window};
+pub use waiting::{Owed, OwedDelivery, Present, Scheduled};
 pub use world::WorldChange;
 
 /// The most rows that one statement inserts or updates: a power of two, so that few texts of each
@@ -81,6 +87,8 @@ pub struct Store {
     pools: Pools,
     /// How long one piece of work may wait for the database.
     answer_timeout: Duration,
+    /// Told of every commit that whoever waits may be waiting for.
+    activity: Arc<Activity>,
 }
 
 #[derive(Debug, Clone)]
@@ -219,6 +227,16 @@ impl Store {
             Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("begin immediate").await?),
             Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
+    }
+
+    /// Who waits for something to be committed.
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// Wakes whoever waits for something to be committed in these accounts.
+    fn stir(&self, accounts: impl IntoIterator<Item = AccountId>) {
+        accounts.into_iter().for_each(|account_id| self.activity.stir(account_id));
     }
 
     /// Closes every connection; SQLite folds its log into the file.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Database, hide_password};
@@ -91,7 +92,7 @@ impl Store {
             .map_err(unreachable)?;
         // The migrator takes an advisory lock by itself.
         POSTGRES.run(&pool).await.map_err(|error| refused(url, error))?;
-        Ok(Self { pools: Pools::Postgres(pool), answer_timeout: options.answer_timeout })
+        Ok(Self { pools: Pools::Postgres(pool), answer_timeout: options.answer_timeout, activity: Arc::default() })
     }
 
     async fn open_sqlite(options: &Database, file: &str, url: String) -> Result<Self, OpenError> {
@@ -137,7 +138,11 @@ impl Store {
         } else {
             pool(options.connections).connect_lazy_with(connect.read_only(true))
         };
-        Ok(Self { pools: Pools::Sqlite { write, read }, answer_timeout: options.answer_timeout })
+        Ok(Self {
+            pools: Pools::Sqlite { write, read },
+            answer_timeout: options.answer_timeout,
+            activity: Arc::default(),
+        })
     }
 
     /// Counts this process in, and makes the cursor key if this is the first.

@@ -53,7 +53,9 @@ impl Store {
             for statement in ["delete from snapshot where account_id = $1", "delete from account where id = $1"] {
                 within!(&mut tx, |db| sqlx::query::<Db>(statement).bind(account_id).execute(db).await.map(drop))?;
             }
-            Ok(tx.commit().await?)
+            tx.commit().await?;
+            self.stir([account_id]);
+            Ok(())
         })
         .await
     }
@@ -65,7 +67,9 @@ impl Store {
             if let Some(former) = remove(&mut tx, account_id, keep).await? {
                 insert_new_world(&mut tx, account_id, former).await?;
             }
-            Ok(tx.commit().await?)
+            tx.commit().await?;
+            self.stir([account_id]);
+            Ok(())
         })
         .await
     }

@@ -144,7 +144,9 @@ impl Store {
                     insert_new_world(&mut tx, account_id, former).await?;
                 }
             }
-            Ok(tx.commit().await?)
+            tx.commit().await?;
+            self.stir([account_id]);
+            Ok(())
         })
         .await
     }

@@ -85,7 +85,9 @@ impl Store {
                 Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => Err(Error::AccountGone),
                 inserted => Ok(inserted?),
             }?;
-            Ok(tx.commit().await?)
+            tx.commit().await?;
+            self.stir([subscriber.account_id]);
+            Ok(())
         })
         .await
     }
@@ -169,7 +171,7 @@ impl Store {
         change: impl FnOnce(&mut Subscriber) -> Result<(), E> + Send,
     ) -> Result<Result<Subscriber, E>, Error> {
         let lock = self.pools.and_hold(" for update");
-        Ok(Ok(write!(self, |tx| {
+        let changed = write!(self, |tx| {
             let mut select =
                 QueryBuilder::<Db>::new(concat!("select ", subscriber_columns!(), " from subscriber where id = "));
             select
@@ -219,7 +221,9 @@ impl Store {
             };
             sqlx::query::<Db>(wake_or_park).bind(subscriber.id).execute(&mut *tx).await?;
             subscriber
-        })))
+        });
+        self.stir([account_id]);
+        Ok(Ok(changed))
     }
 
     /// Deletes a subscriber: what is still owed to it fails, and its secret is forgotten.
@@ -252,6 +256,7 @@ impl Store {
             }
             deleted
         });
+        self.stir([account_id]);
         if deleted == 0 { Err(Error::NotFound("subscriber")) } else { Ok(()) }
     }
 }

@@ -67,6 +67,8 @@ fn every_command_shows_an_example() {
         &["healthcheck"],
         &["config"],
         &["bench"],
+        &["wait"],
+        &["settle"],
         &["subscribers", "add"],
         &["subscribers", "list"],
         &["subscribers", "show"],
@@ -201,6 +203,40 @@ fn schedules_in_a_settings_file_are_read_and_checked() {
         std::fs::write(&file, good.replace(from, to)).expect("written");
         assert_fails(&scanhook(&["serve", "--ephemeral", "--config", &path]), 1, problem);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_waits_by_the_exit_code() {
+    let database = Database::sqlite();
+    let service = Service::start(&database).await;
+    let receiver = Receiver::answering([503, 200]).await;
+    let subscriber = serde_json::json!({"url": receiver.url, "vendor": "standard", "retry_schedule": ["5s"]});
+    service.subscribe_as(subscriber).await;
+    service.publish("invoice.paid").await;
+    assert_fails(&against(&service, &["settle", "--within", "0s"]).await, 1, "(invoice.paid) to");
+    service.dispatch().await;
+    let settled = success(&against(&service, &["settle", "--within", "0s"]).await);
+    assert!(settled.contains("due later: 1 deliveries, 0 timers") && settled.contains("next delivery"), "{settled}");
+    let wait = ["wait", "--vendor", "standard", "--event-type", "invoice.*", "--within", "0s"];
+    let wait = async |more: &[&str]| against(&service, &[&wait[..], more].concat()).await;
+    assert_fails(
+        &wait(&["--status", "succeeded"]).await,
+        1,
+        "1 delivery matched, but 1 is rescheduled (last answer 503) (409 Conflict)",
+    );
+    let matched =
+        success(&wait(&["--content", "$.n=1", "--body", "$.data.n=1", "--attempts", "1", "--answer", "503"]).await);
+    assert!(matched.contains("invoice.paid") && matched.contains("rescheduled"), "{matched}");
+    assert_fails(&wait(&["--content", "$.n=2"]).await, 1, "$.n is 1 in 1 of them");
+    assert_fails(&wait(&["--none"]).await, 1, "none was expected");
+    assert_fails(&wait(&["--min", "2"]).await, 1, "at least 2 were expected");
+    assert_eq!(json(&wait(&["--events", "--max", "1", "--json"]).await)["count"], 1);
+    let none = success(&wait(&["--since", "2026-01-02T00:00:00Z", "--none"]).await);
+    assert!(none.contains("none, as expected"), "{none}");
+    assert_fails(&wait(&["--content", "n=1"]).await, 2, "`n=1` is not PATH=JSON with a JSONPath");
+    assert_fails(&wait(&["--none", "--count", "1"]).await, 2, "cannot be used with");
+    assert_fails(&wait(&["--status", "lost"]).await, 1, "expect.status");
+    assert_fails(&wait(&["--since", "yesterday"]).await, 2, "--since");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

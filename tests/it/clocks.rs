@@ -115,6 +115,51 @@ on_both_databases! {
         assert_eq!((&moved["stopped"], &moved["now"]), (&json!("idle"), &json!("2026-01-01T00:00:05.000000Z")));
     }
 
+    async fn settling_fires_what_is_due_and_leaves_the_clock_where_it_is(database) {
+        let scanhook = running(database).await;
+        let receiver = Receiver::answering([503, 200]).await;
+        subscribe(&scanhook, "standard", &receiver.url).await;
+        publish(&scanhook, "standard", "a.b").await;
+        let settled = post(&scanhook, "/api/v1/settle", json!({"within": "10s"})).await;
+        assert_eq!(receiver.count(), 1);
+        assert_eq!(settled["scheduled_deliveries"], 1);
+        assert_eq!(settled["next_delivery"]["due_at"], "2026-01-01T00:00:05.000000Z");
+        assert_eq!(get(&scanhook, "/api/v1/clock").await["now"], "2026-01-01T00:00:00.000000Z");
+        scanhook.advance(humantime("5s")).await.expect("the clock moves");
+        let expected = json!({"match": {"event_type": "a.b"}, "expect": {"status": "succeeded", "attempts": 2}});
+        assert_eq!(post(&scanhook, "/api/v1/assert", expected).await["count"], 1);
+        let settled = post(&scanhook, "/api/v1/settle", json!({})).await;
+        assert_eq!((&settled["scheduled_deliveries"], &settled["timers"]), (&json!(0), &json!(0)));
+    }
+
+    async fn a_receiver_that_hangs_holds_up_its_own_account_only(database) {
+        let scanhook = running(database).await;
+        let hung = Receiver::gated(0).await;
+        let healthy = Receiver::answering([200]).await;
+        subscribe(&scanhook, "standard", &hung.url).await;
+        publish(&scanhook, "standard", "a.b").await;
+        let account = json!({"name": "other", "clock": {"mode": "manual", "now": "2026-06-01T00:00:00Z"}});
+        let key = text(&post(&scanhook, "/api/v1/accounts", account).await["api_key"]);
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let other = async |path: &str, body: Value| {
+            let url = format!("{}{path}", scanhook.url());
+            let answer = http.post(url).bearer_auth(&key).json(&body).send().await.expect("an answer");
+            answer.json::<Value>().await.expect("JSON")
+        };
+        other("/api/v1/subscribers", json!({"vendor": "standard", "url": healthy.url})).await;
+        other("/api/v1/events", json!({"vendor": "standard", "event_type": "a.b", "content": 1})).await;
+        let moving = scanhook.advance(humantime("1h"));
+        let meanwhile = async {
+            hung.wait_for(1).await;
+            let moved = other("/api/v1/clock/advance", json!({"by": "1h"})).await;
+            assert_eq!(moved["fired"].as_array().map(Vec::len), Some(1), "{moved}");
+            assert_eq!(healthy.count(), 1);
+            hung.gate().open();
+        };
+        let (moved, ()) = tokio::join!(moving, meanwhile);
+        assert_eq!(moved.expect("the clock moves").fired.len(), 1);
+    }
+
     async fn a_scan_runs_to_its_end_by_the_clock_and_its_webhooks_with_it(database) {
         let scanhook = running(database).await;
         let receiver = Receiver::answering([200]).await;

@@ -131,6 +131,40 @@ on_both_databases! {
         assert_eq!(count(database, Status::Succeeded).await, 2_000);
     }
 
+    async fn a_daemon_killed_while_it_moves_a_clock_fires_nothing_by_itself_afterwards(database) {
+        let receiver = Receiver::gated(0).await;
+        let manual = [FAST.as_slice(), &[("SCANHOOK__CLOCK__MANUAL_FROM", "2026-01-01T00:00:00Z")]].concat();
+        let daemon = Daemon::start(database, &manual).await;
+        daemon.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
+        daemon.publish(1).await;
+        let account = daemon.post("/api/v1/accounts", &json!({"name": "real"})).await;
+        let moving = daemon.http.post(format!("{}/api/v1/clock/advance", daemon.url)).json(&json!({"by": "1h"})).send();
+        let moving = spawn(moving);
+        receiver.wait_for(1).await;
+        daemon.kill().await;
+        assert!(moving.await.expect("no panic").is_err(), "the daemon was killed in mid-move");
+        receiver.gate().open();
+
+        let daemon = Daemon::start(database, &manual).await;
+        // What another account has published for later, on the machine's clock, comes when the lease of
+        // what was in flight has long lapsed.
+        let real = Receiver::answering([200]).await;
+        let as_account = async |path: &str, body: &Value| {
+            let request = daemon.http.post(format!("{}{path}", daemon.url)).bearer_auth(text(&account["api_key"]));
+            assert!(request.json(body).send().await.expect("an answer").status().is_success(), "{path}");
+        };
+        as_account("/api/v1/subscribers", &json!({"url": real.url, "vendor": "standard"})).await;
+        let later = scanhook::clock::Clock::Real.now() + std::time::Duration::from_secs(2);
+        let event = json!({"vendor": "standard", "event_type": "a.b", "content": 1, "deliver_at": later});
+        as_account("/api/v1/events", &event).await;
+        real.wait_for(1).await;
+        assert_eq!(receiver.count(), 1, "nothing of the account on a manual clock has fired");
+        let moved = daemon.post("/api/v1/clock/advance", &json!({"by": "1h"})).await;
+        assert_eq!((moved["fired"].as_array().map(Vec::len), receiver.count()), (Some(1), 2), "{moved}");
+        assert_eq!(daemon.stop().await, Some(0));
+        assert_eq!(count(database, Status::Succeeded).await, 1);
+    }
+
     async fn on_sigterm_what_is_in_flight_is_finished_and_the_rest_is_given_back(database) {
         let receiver = Receiver::gated(0).await;
         let daemon = Daemon::start(database, &[("SCANHOOK__DISPATCH__CONCURRENCY", "10")]).await;

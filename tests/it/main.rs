@@ -26,5 +26,6 @@ mod store;
 mod subscribers;
 mod tidy;
 mod vendor_apis;
+mod waiting;
 mod why;
 mod world;

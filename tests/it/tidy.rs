@@ -30,11 +30,11 @@ fn read(path: &str) -> String {
 
 /// The layers, lowest first. A module imports from lower layers; within one only where marked.
 const LAYERS: [(&[&str], bool); 12] = [
-    (&["id", "clock", "random", "problem", "json", "words", "batch"], true),
-    (&["event", "account", "schedule", "subscriber", "delivery", "world"], true),
+    (&["id", "clock", "random", "problem", "json", "words", "batch", "activity"], true),
+    (&["event", "account", "schedule", "subscriber", "delivery", "expectation", "world"], true),
     (&["config"], false),
     (&["vendors", "store", "handover", "telemetry", "sender"], false),
-    (&["publish", "register"], false),
+    (&["publish", "register", "watch"], false),
     (&["scanner"], false),
     (&["init", "clocks"], false),
     (&["http", "dispatch", "receiver"], false),
