@@ -4,12 +4,12 @@ use std::fmt;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use rand::Rng;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::clock::check_time;
-use crate::id::AccountId;
+use crate::id::{AccountId, SnapshotId};
 use crate::json::object;
 use crate::problem::{FieldProblem, check_text};
 use crate::random::Chance;
@@ -66,6 +66,32 @@ impl NewClock {
             ClockMode::Manual => Some(self.now.unwrap_or(now).trunc_subsecs(6)),
         }
     }
+}
+
+/// How much an account holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Holdings {
+    /// Without those that were deleted.
+    pub subscribers: u64,
+    pub events: u64,
+    pub deliveries: u64,
+}
+
+/// What an account held at one time, to go back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub id: SnapshotId,
+    /// A label for people; need not be unique.
+    pub name: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub holdings: Holdings,
+}
+
+/// What a reset leaves in an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    Subscribers,
 }
 
 /// An account's API key. Only its hash is stored, so it is shown once, when it is made.

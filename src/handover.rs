@@ -13,7 +13,10 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::delivery::{Claimed, Next, Outcome};
-use crate::id::SubscriberId;
+use crate::id::{AccountId, SubscriberId};
+
+/// From how many on accounts with void leases are forgotten.
+const MOST_VOIDED: usize = 4_096;
 
 /// A leased delivery on its way to the dispatcher, with its place.
 #[derive(Debug)]
@@ -39,6 +42,9 @@ pub struct Handover {
     lease: Duration,
     /// The process's number in the high half, a count in the low half: no two claims are alike.
     next_lease: AtomicI64,
+    /// By account, the first lease given after all its rows were changed at once: those before it
+    /// are void.
+    voided: Mutex<HashMap<AccountId, i64>>,
     /// Something may be due that the claims do not know of.
     wake: Notify,
 }
@@ -85,13 +91,30 @@ impl Handover {
         let (queue, taken_from) = mpsc::unbounded_channel();
         let places = Places { limit, limit_per_subscriber, taken: Mutex::default(), freed: Notify::new() };
         let next_lease = AtomicI64::new(process_number << 32);
-        let handover = Self { queue, places: Arc::new(places), lease, next_lease, wake: Notify::new() };
+        let (voided, wake) = (Mutex::default(), Notify::new());
+        let handover = Self { queue, places: Arc::new(places), lease, next_lease, voided, wake };
         (handover, taken_from)
     }
 
     /// A new lease: its name, and when it lapses.
     pub fn new_lease(&self, now: DateTime<Utc>) -> (i64, DateTime<Utc>) {
         (self.next_lease.fetch_add(1, Ordering::Relaxed), self.lapses_at(now))
+    }
+
+    /// Says that an account was deleted, reset or restored: no lease given so far holds in it.
+    pub fn void_leases(&self, account_id: AccountId) {
+        let mut voided = self.voided.lock().unwrap_or_else(PoisonError::into_inner);
+        // With nothing in hand hardly anybody will ask for the others any more.
+        if voided.len() >= MOST_VOIDED && self.places.lock().all == 0 {
+            voided.clear();
+        }
+        voided.insert(account_id, self.next_lease.load(Ordering::Relaxed));
+    }
+
+    /// Whether a lease was given before its account was deleted, reset or restored.
+    pub fn is_void(&self, account_id: AccountId, lease: i64) -> bool {
+        let voided = self.voided.lock().unwrap_or_else(PoisonError::into_inner);
+        voided.get(&account_id).is_some_and(|first| lease < *first)
     }
 
     /// When a lease that starts or is renewed now lapses.
@@ -207,6 +230,18 @@ mod tests {
         assert!(handover.try_place(id(3)).is_none());
         drop((held, other));
         assert_eq!(handover.room(), Room { limit: 3, full: vec![] });
+    }
+
+    #[test]
+    fn leases_from_before_a_reset_are_void() {
+        let (handover, _queue) = Handover::new(1, Duration::from_secs(1), 1, 1);
+        let lease = || handover.new_lease(DateTime::UNIX_EPOCH).0;
+        let other = AccountId::generate(DateTime::UNIX_EPOCH, 1, &mut Chance::from_seed(1).stream("id", 1));
+        let before = lease();
+        handover.void_leases(AccountId::DEFAULT);
+        let after = lease();
+        let is_void = |account_id, lease| handover.is_void(account_id, lease);
+        assert!(is_void(AccountId::DEFAULT, before) && !is_void(AccountId::DEFAULT, after) && !is_void(other, before));
     }
 
     #[test]

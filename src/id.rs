@@ -152,6 +152,10 @@ id!(
     DeliveryId
 );
 id!(
+    /// The id of a snapshot of an account.
+    SnapshotId
+);
+id!(
     /// The id of anything in a world: a user, a target, a weakness, a scan, a schedule, …
     ObjectId
 );

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
+mod accounts;
 mod bench;
 mod client;
 mod clock;
@@ -20,11 +21,13 @@ mod output;
 mod publish;
 mod ready_file;
 mod receive;
+mod reset;
 mod scan;
 mod scenario;
 mod schedules;
 mod serve;
 mod signatures;
+mod snapshots;
 mod story;
 mod subscribers;
 mod targets;
@@ -103,6 +106,13 @@ enum Command {
     /// Tell stories as timed steps.
     #[command(subcommand)]
     Scenario(scenario::Command),
+    /// Make, list and delete accounts, which do not see one another.
+    #[command(subcommand)]
+    Accounts(accounts::Command),
+    Reset(reset::Args),
+    /// Keep what the account holds, to go back to it.
+    #[command(subcommand)]
+    Snapshots(snapshots::Command),
     Receive(receive::Args),
     Sign(signatures::Sign),
     Verify(signatures::Verify),
@@ -148,6 +158,9 @@ pub async fn main() -> ExitCode {
         Command::Targets(command) => targets::run(&global, command).await,
         Command::Schedules(command) => schedules::run(&global, command).await,
         Command::Scenario(command) => scenario::run(&global, command).await,
+        Command::Accounts(command) => accounts::run(&global, command).await,
+        Command::Reset(args) => reset::run(&global, args).await,
+        Command::Snapshots(command) => snapshots::run(&global, command).await,
         Command::Receive(args) => receive::run(&global, args).await,
         Command::Migrate(args) => migrate::run(&global, args).await,
         Command::Healthcheck(args) => healthcheck::run(&global, args).await,

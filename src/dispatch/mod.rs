@@ -301,6 +301,13 @@ impl Dispatcher {
                 self.leases.let_go(claimed.id, claimed.lease);
                 return false;
             };
+            if self.handover.is_void(claimed.event.account_id, claimed.lease) {
+                debug!("{} is not attempted: its account was deleted, reset or restored", claimed.id);
+                // It may have been stored just after that; then it is due.
+                self.give_back(std::slice::from_ref(&claimed)).await;
+                self.handover.wake();
+                return false;
+            }
             let subscriber = match self.subscribers.submit(claimed.subscriber_id).await {
                 Ok(Ok(subscriber)) => subscriber,
                 // Not given back: it would be claimed again at once, and fail again.

@@ -46,7 +46,10 @@ impl Recorder {
         }
         match recorded {
             Ok(Ok(true)) => (),
-            Ok(Ok(false)) => warn!("attempt {number} of {} was not recorded: its lease had lapsed", claimed.id),
+            Ok(Ok(false)) => warn!(
+                "attempt {number} of {} was not recorded: its lease had lapsed, or the delivery is gone",
+                claimed.id
+            ),
             Ok(Err(failure)) => {
                 let failure = chain(&*failure);
                 error!(error = %failure, "attempt {number} of {} was not recorded and will be made again: {failure}", claimed.id);

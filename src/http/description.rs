@@ -24,6 +24,7 @@ use super::routes;
         (name = "scenarios", description = "Stories told as timed steps"),
         (name = "users", description = "Who uses the vendor's product"),
         (name = "accounts", description = "Isolated tenants"),
+        (name = "snapshots", description = "What an account held at one time, to go back to"),
         (name = "init", description = "What init files have made"),
         (name = "health", description = "Whether scanhook lives, and whether it can serve"),
     )

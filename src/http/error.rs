@@ -103,6 +103,11 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "The API key is missing or wrong", detail)
     }
 
+    /// The account was deleted after its key was looked at.
+    pub fn account_gone() -> Self {
+        Self::unauthorized("the account was deleted meanwhile; its API key opens nothing any more")
+    }
+
     /// The key is right but may not do this.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "This API key may not do that", detail)
@@ -165,6 +170,10 @@ impl From<store::Error> for Problem {
         match failure {
             store::Error::NotFound(what) => Self::not_found(format!("there is no such {what} in this account")),
             store::Error::WorldChanged => Self::unavailable("the world is changing too fast; try again"),
+            store::Error::AccountGone => Self::account_gone(),
+            store::Error::TooMuch(detail) => {
+                Self::conflict("account-too-large", "The account is too large for a snapshot", detail)
+            }
             store::Error::KeyTaken => Self::conflict("key-taken", "The API key is taken", failure.to_string()),
             store::Error::Away(failure) => {
                 error!(error = %failure, "the database does not answer: {failure}");
@@ -240,6 +249,7 @@ impl From<Refused> for Problem {
             }
             Refused::WorldChanged => Self::unavailable("the world is changing too fast; nothing was stored, try again"),
             Refused::Clash => Self::unavailable("the id made for the event is taken; nothing was stored, try again"),
+            Refused::AccountGone => Self::account_gone(),
             Refused::Stopped => Self::unavailable("scanhook is shutting down; nothing was stored"),
         }
     }

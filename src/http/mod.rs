@@ -32,6 +32,7 @@ mod scans;
 mod scenarios;
 mod schedules;
 mod signatures;
+mod snapshots;
 mod subscribers;
 mod targets;
 mod trigger;
@@ -97,6 +98,7 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(scenarios::router())
         .merge(users::router())
         .merge(accounts::router())
+        .merge(snapshots::router())
         .merge(clock::router())
         .merge(init::router())
         .merge(health::router())

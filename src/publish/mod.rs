@@ -71,6 +71,8 @@ pub enum Refused {
     WorldChanged,
     #[error("the id made for the event is taken")]
     Clash,
+    #[error("the account was deleted meanwhile; nothing was stored")]
+    AccountGone,
     #[error("shutting down")]
     Stopped,
 }

@@ -57,12 +57,8 @@ impl Writer {
 
     async fn write_along(&self, events: Vec<Ready>, along: &Along) -> Vec<Result<Published, Refused>> {
         let count = events.len();
-        match self.write(events, Some(along)).await {
-            Ok(answers) => answers,
-            Err(store::Error::WorldChanged) => vec![Err(Refused::WorldChanged)],
-            // One answer at least: a change may have no events.
-            Err(error) => refuse_all(error, count.max(1)),
-        }
+        // One answer at least: a change may have no events.
+        self.write(events, Some(along)).await.unwrap_or_else(|error| refuse_all(error, count.max(1)))
     }
 
     /// Stores a batch in one transaction and hands over what is due.
@@ -87,6 +83,7 @@ impl Writer {
                 }
                 Inserted::Repeat(first) => repeat(&publication.event, *first),
                 Inserted::Clash => Err(Refused::Clash),
+                Inserted::AccountGone => Err(Refused::AccountGone),
             };
             answers.push(answer);
         }
@@ -160,10 +157,14 @@ impl Writer {
     }
 }
 
-/// The same refusal for every event of a batch that the database did not take.
+/// The same refusal for every event of a batch that was not stored.
 fn refuse_all(error: store::Error, count: usize) -> Vec<Result<Published, Refused>> {
-    let error = Arc::new(error);
-    (0..count).map(|_| Err(Refused::Database(Arc::clone(&error)))).collect()
+    let refused = match error {
+        store::Error::WorldChanged => Refused::WorldChanged,
+        store::Error::AccountGone => Refused::AccountGone,
+        error => Refused::Database(Arc::new(error)),
+    };
+    (0..count).map(|_| Err(refused.clone())).collect()
 }
 
 /// The event as the API shows it, without reading it back.

@@ -296,6 +296,8 @@ impl Scanner {
                 };
                 self.change(account_id, fail).await
             }
+            // Its timers went with it.
+            Err(Error::Event(Refused::AccountGone)) => Ok(()),
             went_on => went_on,
         }
     }

@@ -1,8 +1,29 @@
 //! Accounts.
 
-use super::{Error, Store, Tx, micros, read, within, write};
-use crate::account::Account;
+use std::collections::HashSet;
+
+use sqlx::QueryBuilder;
+
+use super::{Error, Store, Tx, micros, read, time, within, write};
+use crate::account::{Account, Holdings};
 use crate::id::AccountId;
+
+/// An account's row.
+type Row = (AccountId, String, i64, Option<i64>);
+
+fn account((id, name, created_at, clock_now): Row) -> Result<Account, sqlx::Error> {
+    Ok(Account { id, name, created_at: time(created_at)?, clock_now: clock_now.map(time).transpose()? })
+}
+
+/// The counts of what the account `$1` holds.
+macro_rules! holdings_columns {
+    () => {
+        "(select count(*) from subscriber where account_id = $1 and deleted_at is null),
+         (select count(*) from event where account_id = $1),
+         (select count(*) from delivery where account_id = $1)"
+    };
+}
+pub(super) use holdings_columns;
 
 impl Store {
     /// Stores a new account and the hash of its API key. Fails with [`Error::KeyTaken`] if another
@@ -12,6 +33,46 @@ impl Store {
             let mut tx = self.begin().await?;
             insert_row(&mut tx, account, key_hash).await?;
             Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// One account.
+    pub async fn account(&self, id: AccountId) -> Result<Account, Error> {
+        self.in_time(async {
+            let row = read!(self, |db| {
+                let select = "select id, name, created_at, clock_now from account where id = $1";
+                sqlx::query_as::<Db, Row>(select).bind(id).fetch_optional(db).await?
+            });
+            Ok(account(row.ok_or(Error::AccountGone)?)?)
+        })
+        .await
+    }
+
+    /// The accounts after a position, oldest first.
+    pub async fn accounts(&self, after: Option<AccountId>, limit: u32) -> Result<Vec<Account>, Error> {
+        self.in_time(async {
+            let rows = read!(self, |db| {
+                let select = "select id, name, created_at, clock_now from account where id > $1 order by id limit $2";
+                sqlx::query_as::<Db, Row>(select)
+                    .bind(after.map(|id| id.to_string()).unwrap_or_default())
+                    .bind(i64::from(limit))
+                    .fetch_all(db)
+                    .await?
+            });
+            Ok(rows.into_iter().map(account).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// How much an account holds.
+    pub async fn holdings(&self, account_id: AccountId) -> Result<Holdings, Error> {
+        self.in_time(async {
+            let counts = read!(self, |db| {
+                let select = concat!("select ", holdings_columns!());
+                sqlx::query_as::<Db, (i64, i64, i64)>(select).bind(account_id).fetch_one(db).await?
+            });
+            Ok(holdings(counts))
         })
         .await
     }
@@ -45,6 +106,15 @@ impl Store {
     }
 }
 
+/// Reads the counts of [`holdings_columns!`].
+pub(super) fn holdings((subscribers, events, deliveries): (i64, i64, i64)) -> Holdings {
+    Holdings {
+        subscribers: subscribers.unsigned_abs(),
+        events: events.unsigned_abs(),
+        deliveries: deliveries.unsigned_abs(),
+    }
+}
+
 pub(super) async fn insert_row(tx: &mut Tx, account: &Account, key_hash: &str) -> Result<(), Error> {
     let inserted = within!(tx, |db| {
         sqlx::query::<Db>("insert into account (id, name, key_hash, created_at, clock_now) values ($1, $2, $3, $4, $5)")
@@ -61,4 +131,25 @@ pub(super) async fn insert_row(tx: &mut Tx, account: &Account, key_hash: &str) -
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(Error::KeyTaken),
         inserted => Ok(inserted?),
     }
+}
+
+/// Those of these accounts that are there, as `lock` keeps them until the transaction ends.
+pub(super) async fn hold(
+    tx: &mut Tx,
+    accounts: &[AccountId],
+    lock: &'static str,
+) -> Result<HashSet<AccountId>, sqlx::Error> {
+    if accounts.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let found = within!(tx, |db| {
+        let mut select = QueryBuilder::<Db>::new("select id from account where id in (");
+        let mut ids = select.separated(", ");
+        accounts.iter().for_each(|id| {
+            ids.push_bind(*id);
+        });
+        select.push(") order by id").push(lock);
+        select.build_query_scalar::<AccountId>().fetch_all(db).await?
+    });
+    Ok(found.into_iter().collect())
 }

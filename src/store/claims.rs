@@ -58,6 +58,14 @@ fn after(next: Next) -> (Status, Option<i64>) {
     }
 }
 
+/// What an update sets, joined with their subscribers, on deliveries that lose their lease without
+/// an attempt: each is due again at its next try, waits for its subscriber to be enabled, or fails
+/// because the subscriber was deleted.
+pub(super) const UNLEASED: &str = "lease_holder = null,
+    status = case when subscriber.deleted_at is null then status else 'failed' end,
+    due_at = case when subscriber.enabled and manual_due_at is null then next_try end,
+    manual_due_at = case when subscriber.enabled then manual_due_at end";
+
 impl Store {
     /// Claims up to `limit` deliveries that are due at `now`, and those whose lease has lapsed.
     ///
@@ -138,7 +146,9 @@ impl Store {
                 options: json(&row.options)?,
             })
         };
-        rows.into_iter().map(claimed).collect::<Result<_, sqlx::Error>>().map_err(Error::from)
+        // What has no event any more was deleted or reset since the claim, with its account.
+        let rows = rows.into_iter().filter(|row| found_events.contains_key(&row.event_id));
+        rows.map(claimed).collect::<Result<_, sqlx::Error>>().map_err(Error::from)
     }
 
     /// When the earliest delivery can be claimed that cannot be now.
@@ -227,8 +237,7 @@ impl Store {
         .await
     }
 
-    /// Gives leases back without an attempt: each delivery is due again at its next try, waits for
-    /// its subscriber to be enabled, or fails because the subscriber was deleted.
+    /// Gives leases back without an attempt.
     pub async fn release(&self, claimed: &[Claimed]) -> Result<(), Error> {
         self.in_time(async {
             if claimed.is_empty() {
@@ -240,12 +249,8 @@ impl Store {
                     update.push_values(run, |mut row, claimed| {
                         row.push_bind(claimed.id).push_bind(claimed.lease);
                     });
-                    update.push(
-                        ") update delivery set lease_holder = null,
-                        status = case when subscriber.deleted_at is null then status else 'failed' end,
-                        due_at = case when subscriber.enabled and manual_due_at is null then next_try end,
-                        manual_due_at = case when subscriber.enabled then manual_due_at end
-                     from held, subscriber
+                    update.push(") update delivery set ").push(UNLEASED).push(
+                        " from held, subscriber
                      where delivery.id = held.id and delivery.lease_holder = held.lease
                          and subscriber.id = delivery.subscriber_id",
                     );

@@ -46,30 +46,25 @@ impl Store {
     /// Gives an account a clock of its own that stands at `now`, or with none the machine's. What is
     /// owed keeps its times; from then on they are of the other clock.
     pub async fn set_account_clock(&self, account_id: AccountId, now: Option<DateTime<Utc>>) -> Result<(), Error> {
-        let lock = self.pools.and_hold(" for update");
         self.in_time(async {
-            write!(self, |tx| {
-                // Publish and record hold the subscribers: none of them sees half of this.
-                let mut hold = QueryBuilder::<Db>::new("select id from subscriber where account_id = ");
-                hold.push_bind(account_id).push(" order by id").push(lock);
-                hold.build().execute(&mut *tx).await?;
-                sqlx::query::<Db>("update account set clock_now = $2 where id = $1")
-                    .bind(account_id)
-                    .bind(now.map(micros))
-                    .execute(&mut *tx)
-                    .await?;
-                // What is leased stays so: its `due_at` is when the lease lapses.
-                let statement = if now.is_some() {
-                    "update delivery set manual_due_at = next_try,
-                        due_at = case when lease_holder is not null then due_at end
-                     where account_id = $1 and due_at is not null"
-                } else {
-                    "update delivery set manual_due_at = null,
-                        due_at = case when lease_holder is not null then due_at else next_try end
-                     where account_id = $1 and manual_due_at is not null"
-                };
-                sqlx::query::<Db>(statement).bind(account_id).execute(&mut *tx).await?;
+            // Publish and record wait: none of them sees half of this.
+            let mut tx = self.begin_alone(account_id).await?;
+            // What is leased stays so: its `due_at` is when the lease lapses.
+            let statement = if now.is_some() {
+                "update delivery set manual_due_at = next_try,
+                    due_at = case when lease_holder is not null then due_at end
+                 where account_id = $1 and due_at is not null"
+            } else {
+                "update delivery set manual_due_at = null,
+                    due_at = case when lease_holder is not null then due_at else next_try end
+                 where account_id = $1 and manual_due_at is not null"
+            };
+            within!(&mut tx, |db| {
+                let set = sqlx::query::<Db>("update account set clock_now = $2 where id = $1");
+                set.bind(account_id).bind(now.map(micros)).execute(&mut *db).await?;
+                sqlx::query::<Db>(statement).bind(account_id).execute(db).await?;
             });
+            tx.commit().await?;
             self.stir([account_id]);
             Ok(())
         })

@@ -10,8 +10,8 @@ use super::clocks::clocks_of;
 use super::init::{Along, store_along};
 use super::subscribers::{Row as SubscriberRow, all};
 use super::{
-    Error, Store, Tx, event_columns, in_list, micros, read, runs, subscriber_columns, time, to_json, undecodable,
-    within, word,
+    Error, Store, Tx, accounts, event_columns, in_list, micros, read, runs, subscriber_columns, time, to_json,
+    undecodable, within, word,
 };
 use crate::delivery::{API_VERSION, Delivery, Status};
 use crate::event::Event;
@@ -57,6 +57,8 @@ pub enum Inserted {
     Repeat(Box<EventWithDeliveries>),
     /// Another event has its id, and nothing was stored. Another id will do.
     Clash,
+    /// Its account was deleted, and nothing was stored.
+    AccountGone,
 }
 
 /// An event as the API shows it.
@@ -134,7 +136,7 @@ impl Store {
     /// Stores events and their deliveries in one transaction. The answers are in the same order.
     ///
     /// What goes `along` is stored before them, or none of it all is: [`Error::WorldChanged`] if
-    /// somebody else was first.
+    /// somebody else was first, [`Error::AccountGone`] if an account of it was deleted.
     /// `plan` is given what is known of these accounts, and says what to store; the answer has its
     /// second part as it is.
     /// An event whose idempotency key is known, from before or from earlier in the same call,
@@ -147,15 +149,18 @@ impl Store {
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
         self.in_time(async {
             let mut tx = self.begin().await?;
+            let accounts = in_list(accounts);
+            let held = self.hold_accounts(&mut tx, &accounts, along).await?;
             if let Some(along) = along {
                 store_along(&mut tx, along).await?;
             }
-            let accounts = in_list(accounts);
-            // The clocks second: whoever sets one holds the subscribers meanwhile.
+            // Whoever sets a clock holds the account meanwhile.
             let subscribers = self.hold_enabled_subscribers(&mut tx, &accounts).await?;
             let clocks = clocks_of(&mut tx, &accounts).await?;
             let (publications, rest) = plan(Tenants { subscribers, clocks });
-            let stored = insert_event_rows(&mut tx, &publications).await?;
+            let storable: Vec<&Publication> =
+                publications.iter().filter(|new| held.contains(&new.event.account_id)).collect();
+            let stored = insert_event_rows(&mut tx, &storable).await?;
             insert_deliveries(&mut tx, publications.iter().filter(|new| stored.contains(&new.event.id))).await?;
             tx.commit().await?;
             let written = publications.iter().map(|publication| publication.event.account_id);
@@ -165,6 +170,8 @@ impl Store {
                 let event = &publication.event;
                 let inserted = if stored.contains(&event.id) {
                     Inserted::Stored
+                } else if !held.contains(&event.account_id) {
+                    Inserted::AccountGone
                 } else {
                     let first = match &event.idempotency_key {
                         Some(key) => self.event_by_idempotency_key(event.account_id, key).await?,
@@ -177,6 +184,27 @@ impl Store {
             Ok((answers, rest))
         })
         .await
+    }
+
+    /// Those of these accounts that are there, and those that go `along`. None of them is deleted,
+    /// reset or restored before the transaction ends.
+    async fn hold_accounts(
+        &self,
+        tx: &mut Tx,
+        accounts: &[AccountId],
+        along: Option<&Along>,
+    ) -> Result<HashSet<AccountId>, Error> {
+        let new: HashSet<AccountId> =
+            along.into_iter().flat_map(|along| &along.accounts).map(|(account, _)| account.id).collect();
+        let along_ids: HashSet<AccountId> =
+            along.into_iter().flat_map(Along::account_ids).filter(|id| !new.contains(id)).collect();
+        let wanted = in_list(accounts.iter().chain(&along_ids).copied());
+        let mut held = accounts::hold(tx, &wanted, self.pools.and_hold(" for key share")).await?;
+        if !along_ids.is_subset(&held) {
+            return Err(Error::AccountGone);
+        }
+        held.extend(new);
+        Ok(held)
     }
 
     /// The enabled subscribers of accounts, oldest first, as they are until the transaction ends.
@@ -264,7 +292,7 @@ impl Store {
 }
 
 /// Inserts events whose id and idempotency key are new: which those are.
-async fn insert_event_rows(tx: &mut Tx, publications: &[Publication]) -> Result<HashSet<EventId>, sqlx::Error> {
+async fn insert_event_rows(tx: &mut Tx, publications: &[&Publication]) -> Result<HashSet<EventId>, sqlx::Error> {
     let mut stored = HashSet::new();
     for run in runs(publications) {
         within!(tx, |db| {

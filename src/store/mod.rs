@@ -22,6 +22,8 @@ mod events;
 mod init;
 mod lists;
 mod open;
+mod reset;
+mod snapshots;
 mod subscribers;
 mod vendor_events;
 mod waiting;
@@ -52,6 +54,12 @@ pub enum Error {
     /// Another change of the same world was stored first.
     #[error("the world has changed meanwhile")]
     WorldChanged,
+    /// The account was deleted meanwhile.
+    #[error("the account was deleted meanwhile")]
+    AccountGone,
+    /// The account holds more than a snapshot can: how much, and how much one can.
+    #[error("{0}")]
+    TooMuch(String),
     /// Another account has this API key.
     #[error("another account has this API key")]
     KeyTaken,

@@ -77,11 +77,14 @@ pub(super) fn all(rows: Vec<Row>) -> Result<Vec<Subscriber>, Error> {
 }
 
 impl Store {
-    /// Stores a new subscriber.
+    /// Stores a new subscriber. Fails with [`Error::AccountGone`] if its account was deleted.
     pub async fn insert_subscriber(&self, subscriber: &Subscriber) -> Result<(), Error> {
         self.in_time(async {
             let mut tx = self.begin().await?;
-            insert_row(&mut tx, subscriber).await?;
+            match insert_row(&mut tx, subscriber).await {
+                Err(sqlx::Error::Database(error)) if error.is_foreign_key_violation() => Err(Error::AccountGone),
+                inserted => Ok(inserted?),
+            }?;
             tx.commit().await?;
             self.stir([subscriber.account_id]);
             Ok(())

@@ -98,6 +98,14 @@ fn every_command_shows_an_example() {
         &["scenario", "run"],
         &["scenario", "lint"],
         &["scenario", "list"],
+        &["accounts", "create"],
+        &["accounts", "list"],
+        &["accounts", "delete"],
+        &["reset"],
+        &["snapshots", "create"],
+        &["snapshots", "list"],
+        &["snapshots", "restore"],
+        &["snapshots", "delete"],
     ] {
         let help = success(&scanhook(&[command, &["--help"]].concat()));
         assert!(
@@ -106,6 +114,37 @@ fn every_command_shows_an_example() {
         );
         assert!(help.contains("--json"), "{command:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_are_made_reset_put_back_and_deleted() {
+    let database = Database::sqlite();
+    let service = Service::start(&database).await;
+    let created = json(&against(&service, &["accounts", "create", "ci", "--json"]).await);
+    let (id, key) = (text(&created["id"]), text(&created["api_key"]));
+    let shown = success(&against(&service, &["accounts", "create", "two", "--key", "my-key-for-two"]).await);
+    assert!(shown.contains("my-key-for-two (shown this once)"), "{shown}");
+    let listed = success(&against(&service, &["accounts", "list", "--limit", "2"]).await);
+    assert!(listed.contains(&id) && listed.contains("there is more: --cursor"), "{listed}");
+    let as_ci = async |arguments: &[&str]| against(&service, &[arguments, &["--api-key", &key]].concat()).await;
+    success(&as_ci(&["subscribers", "add", "http://127.0.0.1:9/", "--vendor", "standard"]).await);
+    success(&as_ci(&["publish", "standard", "a.b", "{}"]).await);
+    let taken = success(&as_ci(&["snapshots", "create", "before"]).await);
+    assert!(taken.contains("(subscribers: 1, events: 1, deliveries: 1)"), "{taken}");
+    let listed = json(&as_ci(&["snapshots", "list", "--json"]).await);
+    let snapshot = text(&listed["data"][0]["id"]);
+    assert_eq!(listed["data"][0]["name"], "before");
+    let reset = success(&as_ci(&["reset", "--keep", "subscribers"]).await);
+    assert_eq!(reset, "reset ci (subscribers: 1, events: 0, deliveries: 0)\n");
+    assert_eq!(json(&as_ci(&["reset", "--json"]).await)["counts"]["subscribers"], 0);
+    assert_fails(&as_ci(&["reset", "--keep", "events"]).await, 2, "possible values: subscribers");
+    let restored = success(&as_ci(&["snapshots", "restore", &snapshot]).await);
+    assert_eq!(restored, format!("restored {snapshot} (subscribers: 1, events: 1, deliveries: 1)\n"));
+    assert_eq!(success(&as_ci(&["snapshots", "delete", &snapshot]).await), format!("deleted {snapshot}\n"));
+    assert_fails(&as_ci(&["snapshots", "restore", &snapshot]).await, 1, "no such snapshot");
+    assert_fails(&against(&service, &["accounts", "delete", "1111111111111111111111"]).await, 1, "/api/v1/reset");
+    assert_eq!(success(&against(&service, &["accounts", "delete", &id]).await), format!("deleted {id}\n"));
+    assert_fails(&as_ci(&["events", "list"]).await, 1, "no account has this API key");
 }
 
 #[test]

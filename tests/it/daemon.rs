@@ -295,7 +295,7 @@ async fn a_disk_that_was_full_is_written_again_when_there_is_room() {
     let receiver = Receiver::answering([200]).await;
     let mut command = Command::new("sh");
     // A limit on the size of files stands for the full disk.
-    command.args(["-c", "trap '' XFSZ; ulimit -S -f 700; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_scanhook")]);
+    command.args(["-c", "trap '' XFSZ; ulimit -S -f 1000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_scanhook")]);
     let daemon = Daemon::spawn(command, Stdio::null(), &database, &[]).await;
     daemon.post("/api/v1/subscribers", &json!({"url": receiver.url, "vendor": "standard"})).await;
     let event = json!({"vendor": "standard", "event_type": "a.b", "content": "x".repeat(8_000)});

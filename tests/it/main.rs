@@ -12,6 +12,7 @@ mod dialects;
 mod dispatch;
 mod halo_api;
 mod hostedscan_api;
+mod isolation;
 mod preflight;
 mod probely_abuse;
 mod probely_api;

@@ -144,7 +144,9 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
     assert_eq!(
         paths,
         [
+            "/api/v1/account",
             "/api/v1/accounts",
+            "/api/v1/accounts/{id}",
             "/api/v1/assert",
             "/api/v1/clock",
             "/api/v1/clock/advance",
@@ -159,6 +161,7 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
             "/api/v1/events/batch",
             "/api/v1/events/{id}",
             "/api/v1/init",
+            "/api/v1/reset",
             "/api/v1/retry-schedule",
             "/api/v1/scans",
             "/api/v1/scans/{id}",
@@ -171,6 +174,9 @@ async fn the_description_names_every_path_and_the_page_works_offline() {
             "/api/v1/schedules",
             "/api/v1/schedules/{id}",
             "/api/v1/settle",
+            "/api/v1/snapshots",
+            "/api/v1/snapshots/{id}",
+            "/api/v1/snapshots/{id}/restore",
             "/api/v1/subscribers",
             "/api/v1/subscribers/{id}",
             "/api/v1/subscribers/{id}/preflight",
