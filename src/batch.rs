@@ -1,6 +1,8 @@
 //! Batches that form by themselves: while one commit is in flight the next batch gathers, so that
 //! a lone item commits at once and a flood commits in hundreds. Nothing ever waits for company.
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,9 +28,9 @@ impl<T, R> Clone for Batcher<T, R> {
 pub struct Stopped;
 
 impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
-    /// Starts the task. `commit` answers for each item, in order. On `stop` the task commits what
-    /// it has and ends.
-    pub fn start<C, F>(tracker: &TaskTracker, stop: CancellationToken, mut commit: C) -> Self
+    /// Starts the task. `commit` answers for each item, in order; up to `at_once` of its calls are
+    /// under way together. On `stop` the task commits what it has and ends.
+    pub fn start<C, F>(tracker: &TaskTracker, stop: CancellationToken, at_once: usize, mut commit: C) -> Self
     where
         C: FnMut(Vec<T>) -> F + Send + 'static,
         F: Future<Output = Vec<R>> + Send,
@@ -36,23 +38,28 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
         let (queue, mut waiting) = mpsc::channel::<(T, oneshot::Sender<R>)>(MOST);
         tracker.spawn(async move {
             let mut gathered = Vec::new();
+            let mut commits = FuturesUnordered::new();
             loop {
                 tokio::select! {
                     biased;
-                    _ = waiting.recv_many(&mut gathered, MOST) => (),
-                    () = stop.cancelled() => waiting.close(),
+                    Some(()) = commits.next() => (),
+                    _ = waiting.recv_many(&mut gathered, MOST), if commits.len() < at_once => (),
+                    () = stop.cancelled(), if !waiting.is_closed() => waiting.close(),
                 }
-                if gathered.is_empty() && waiting.is_closed() && waiting.is_empty() {
+                if gathered.is_empty() && commits.is_empty() && waiting.is_closed() && waiting.is_empty() {
                     break;
                 }
                 let (items, answers): (Vec<T>, Vec<oneshot::Sender<R>>) = gathered.drain(..).unzip();
                 if items.is_empty() {
                     continue;
                 }
-                for (answer, result) in answers.into_iter().zip(commit(items).await) {
-                    // Whoever asked may be gone, for instance a client that hung up.
-                    let _ = answer.send(result);
-                }
+                let committed = commit(items);
+                commits.push(async move {
+                    for (answer, result) in answers.into_iter().zip(committed.await) {
+                        // Whoever asked may be gone, for instance a client that hung up.
+                        let _ = answer.send(result);
+                    }
+                });
             }
         });
         Self { queue }
@@ -80,7 +87,7 @@ mod tests {
         let stop = CancellationToken::new();
         let gate = Arc::new(Semaphore::new(0));
         let sizes: Arc<Mutex<Vec<usize>>> = Arc::default();
-        let batcher = Batcher::start(&tracker, stop.clone(), {
+        let batcher = Batcher::start(&tracker, stop.clone(), 1, {
             let (gate, sizes) = (gate.clone(), sizes.clone());
             move |items: Vec<u32>| {
                 sizes.lock().unwrap().push(items.len());

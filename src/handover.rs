@@ -175,8 +175,9 @@ impl Handover {
         Room { limit: self.places.limit.saturating_sub(taken.all), full }
     }
 
-    /// Waits until a place has been given back.
-    pub async fn place_freed(&self) {
+    /// Waits until half of all places, or half of one subscriber's, are free again: a claim for each
+    /// single place would have to pass over all that found none.
+    pub async fn room_made(&self) {
         self.places.freed.notified().await;
     }
 
@@ -202,14 +203,19 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.all -= 1;
+        let mut left = 0;
         if let Some(count) = taken.by_subscriber.get_mut(&self.subscriber_id) {
             *count -= 1;
-            if *count == 0 {
+            left = *count;
+            if left == 0 {
                 taken.by_subscriber.remove(&self.subscriber_id);
             }
         }
+        let is_half_free = left == self.places.limit_per_subscriber / 2 || taken.all == self.places.limit / 2;
         drop(taken);
-        self.places.freed.notify_one();
+        if is_half_free {
+            self.places.freed.notify_one();
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::clocks::Clocks;
 use crate::config::{Config, Dispatch, Seed, hide_password};
 use crate::dispatch::{Dispatcher, Parts};
 use crate::handover::{Handover, InHand};
-use crate::http::{Api, Readiness, Stage, router};
+use crate::http::{self, Api, Readiness, Stage, router};
 use crate::id::AccountId;
 use crate::init::{self, InitFile};
 use crate::publish::Publisher;
@@ -35,6 +35,22 @@ use crate::watch::Watcher;
 
 fn handover(process_number: i64, settings: &Dispatch) -> (Handover, UnboundedReceiver<InHand>) {
     Handover::new(process_number, settings.lease, settings.in_hand, settings.in_hand_per_subscriber)
+}
+
+/// How often the database is tidied.
+const TIDIES_EVERY: Duration = Duration::from_millis(250);
+
+/// Tidies the database now and then, until `stop`.
+async fn keep_tidy(store: Store, clock: Clock, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = clock.sleep_until(clock.now() + TIDIES_EVERY) => (),
+        }
+        if let Err(failure) = store.tidy().await {
+            warn!("the database was not tidied: {failure}");
+        }
+    }
 }
 
 /// Enters a database: takes a number for this process, and sets what the settings say of the default
@@ -83,6 +99,7 @@ impl App {
         let (installation, chance) = enter(&config, &store).await?;
         let writers = TaskTracker::new();
         let finish = CancellationToken::new();
+        writers.spawn(keep_tidy(store.clone(), clock.clone(), finish.clone()));
         let settings = config.dispatch.clone();
         let (handover, handed_over) = handover(installation.process_number, &settings);
         let handover = Arc::new(handover);
@@ -117,7 +134,7 @@ impl App {
         let dispatcher = Arc::new(Dispatcher::new(parts, &writers, finish.clone()));
         let clocks = Clocks::new(store.clone(), Arc::clone(&handover), Arc::clone(&scanner), clock.clone());
         let clocks = Arc::new(clocks);
-        let api = Api {
+        let api = Api::new(http::Parts {
             store: store.clone(),
             publisher,
             handover,
@@ -134,7 +151,7 @@ impl App {
             body_limit_bytes: config.server.body_limit_bytes,
             batch_body_limit_bytes: config.server.batch_body_limit_bytes,
             readiness: Readiness::default(),
-        };
+        });
         Ok(Self { store, clock, dispatcher, scanner, clocks, api, config, writers, finish })
     }
 
@@ -170,7 +187,7 @@ impl App {
             // Clients that hold on must leave time for the attempts that are under way.
             async move { listeners.serve(&api, &stop, limit / 2).await }
         });
-        let Api { store, publisher, scanner, clock, chance, .. } = &self.api;
+        let http::Parts { store, publisher, scanner, clock, chance, .. } = &*self.api;
         if let Err(failure) = init::apply(&init::Parts { store, publisher, scanner, clock, chance }, files).await {
             stop.cancel();
             // How serving ended does not matter any more.

@@ -92,7 +92,7 @@ impl Dispatcher {
     /// Makes the dispatcher and starts the task that records attempts; `stop` ends that task.
     pub fn new(parts: Parts, tracker: &TaskTracker, stop: CancellationToken) -> Self {
         let store = parts.store.clone();
-        let subscribers = Batcher::start(tracker, stop.clone(), move |ids: Vec<SubscriberId>| {
+        let subscribers = Batcher::start(tracker, stop.clone(), 1, move |ids: Vec<SubscriberId>| {
             let store = store.clone();
             async move { read_subscribers(&store, &ids).await }
         });
@@ -152,7 +152,7 @@ impl Dispatcher {
                 .map(|in_hand| {
                     self.leases.hold(&in_hand.claimed);
                     let dispatcher = Arc::clone(self);
-                    tracker.spawn(async move { dispatcher.deliver(in_hand).await })
+                    tracker.spawn(async move { dispatcher.deliver(in_hand, ()).await })
                 })
                 .collect();
             for send in sends {
@@ -204,7 +204,7 @@ impl Dispatcher {
         tokio::select! {
             () = stop.cancelled() => (),
             () = self.handover.woken() => (),
-            () = self.handover.place_freed(), if is_short_of_room => (),
+            () = self.handover.room_made(), if is_short_of_room => (),
             () = self.clock.sleep_until(at) => (),
         }
     }
@@ -226,10 +226,7 @@ impl Dispatcher {
             while let Some(in_hand) = lanes.start_next() {
                 let dispatcher = Arc::clone(self);
                 let finished = Finished(report.clone(), in_hand.claimed.subscriber_id);
-                under_way.spawn(async move {
-                    dispatcher.deliver(in_hand).await;
-                    drop(finished);
-                });
+                under_way.spawn(async move { dispatcher.deliver(in_hand, finished).await });
             }
             tokio::select! {
                 biased;
@@ -286,8 +283,9 @@ impl Dispatcher {
         claimed.iter().for_each(|claimed| self.leases.let_go(claimed.id, claimed.lease));
     }
 
-    /// Makes one attempt, unless the delivery is no longer ours to make: whether it did.
-    async fn deliver(&self, in_hand: InHand) -> bool {
+    /// Makes one attempt, unless the delivery is no longer ours to make: whether it did. `finished` is
+    /// dropped once the receiver has answered: it need not wait for the record, which holds the place.
+    async fn deliver(&self, in_hand: InHand, finished: impl Send) -> bool {
         let InHand { claimed, place, made: told } = in_hand;
         let span = info_span!(
             "delivery",
@@ -322,6 +320,7 @@ impl Dispatcher {
                 return false;
             };
             let record = self.attempter.make(&claimed, &subscriber).await;
+            drop(finished);
             let next = record.next;
             let what = told.is_some().then(|| AttemptMade { outcome: record.attempt.outcome.clone(), next });
             self.recorder.record(&claimed, record).await;

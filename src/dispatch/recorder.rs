@@ -20,7 +20,8 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Starts the task that records; `stop` ends it.
     pub(super) fn start(store: Store, tracker: &TaskTracker, stop: CancellationToken) -> Self {
-        let batcher = Batcher::start(tracker, stop, move |records: Vec<Record>| {
+        let at_once = store.commits_at_once();
+        let batcher = Batcher::start(tracker, stop, at_once, move |records: Vec<Record>| {
             let store = store.clone();
             async move {
                 match store.record_attempts(&records).await {

@@ -1,6 +1,7 @@
 //! The API: the router, who may use it, and its description. One file a resource.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,9 +58,26 @@ use crate::sender::Sender;
 use crate::store::Store;
 use crate::watch::Watcher;
 
-/// What handlers work with.
+/// What handlers work with. Each layer of a request has it, so it is cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Api {
+pub struct Api(Arc<Parts>);
+
+impl Api {
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Api {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What an [`Api`] is made of.
+#[derive(Debug)]
+pub struct Parts {
     pub store: Store,
     pub publisher: Publisher,
     pub handover: Arc<Handover>,

@@ -104,8 +104,9 @@ impl Publisher {
         tracker: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        let at_once = store.commits_at_once();
         let writer = Arc::new(Writer { store, handover, clock: clock.clone(), chance: chance.clone() });
-        let batcher = Batcher::start(tracker, stop, move |groups| {
+        let batcher = Batcher::start(tracker, stop, at_once, move |groups| {
             let writer = Arc::clone(&writer);
             async move { writer.write_groups(groups).await }
         });

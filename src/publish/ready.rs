@@ -14,7 +14,7 @@ use crate::vendors::{Dialect, dialect};
 const LONGEST_KEY: usize = 255;
 
 /// A checked event, with its times and ids by the machine's clock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ready {
     pub(super) event: Event,
     /// Makes its ids, together with the time.

@@ -68,7 +68,7 @@ impl Writer {
         along: Option<&Along>,
     ) -> Result<Vec<Result<Published, Refused>>, store::Error> {
         let accounts: Vec<AccountId> = batch.iter().map(|ready| ready.event.account_id).collect();
-        let plan = |tenants: Tenants| self.plan(batch, &tenants);
+        let plan = |tenants: Tenants| self.plan(&batch, &tenants);
         let (stored, rest) = self.store.insert_events(accounts, along, plan).await?;
         let mut answers = Vec::with_capacity(stored.len());
         for ((publication, inserted), (in_hand, warnings)) in stored.into_iter().zip(rest) {
@@ -92,13 +92,14 @@ impl Writer {
 
     /// What a batch stores, and what goes with each event once it is stored: the deliveries to
     /// hand over, and the warnings.
-    fn plan(&self, batch: Vec<Ready>, tenants: &Tenants) -> (Vec<Publication>, Vec<Rest>) {
+    fn plan(&self, batch: &[Ready], tenants: &Tenants) -> (Vec<Publication>, Vec<Rest>) {
         let mut by_account: HashMap<AccountId, Vec<&Subscriber>> = HashMap::new();
         for subscriber in &tenants.subscribers {
             by_account.entry(subscriber.account_id).or_default().push(subscriber);
         }
         let now = self.clock.now();
-        let plan_one = |mut ready: Ready| {
+        let plan_one = |ready: &Ready| {
+            let mut ready = ready.clone();
             let own_clock = tenants.clocks.get(&ready.event.account_id);
             if let Some(own_now) = own_clock {
                 ready.stamp(*own_now, &self.chance);
@@ -111,7 +112,7 @@ impl Writer {
             let (publication, in_hand) = self.publication(event, deliver_at, of_account, handed_over_by);
             (publication, (in_hand, warnings))
         };
-        batch.into_iter().map(plan_one).unzip()
+        batch.iter().map(plan_one).unzip()
     }
 
     /// One event with its deliveries, leased where they are due `now` and there is a place in hand;

@@ -1,7 +1,8 @@
 //! Accounts.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::{Error, Store, Tx, micros, read, time, within, write};
@@ -133,23 +134,24 @@ pub(super) async fn insert_row(tx: &mut Tx, account: &Account, key_hash: &str) -
     }
 }
 
-/// Those of these accounts that are there, as `lock` keeps them until the transaction ends.
+/// Accounts as they are until the transaction ends, as far as `lock` says: those that are there, and
+/// where the clocks stand of those that have one of their own.
 pub(super) async fn hold(
     tx: &mut Tx,
     accounts: &[AccountId],
     lock: &'static str,
-) -> Result<HashSet<AccountId>, sqlx::Error> {
+) -> Result<HashMap<AccountId, Option<DateTime<Utc>>>, sqlx::Error> {
     if accounts.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     let found = within!(tx, |db| {
-        let mut select = QueryBuilder::<Db>::new("select id from account where id in (");
+        let mut select = QueryBuilder::<Db>::new("select id, clock_now from account where id in (");
         let mut ids = select.separated(", ");
         accounts.iter().for_each(|id| {
             ids.push_bind(*id);
         });
         select.push(") order by id").push(lock);
-        select.build_query_scalar::<AccountId>().fetch_all(db).await?
+        select.build_query_as::<(AccountId, Option<i64>)>().fetch_all(db).await?
     });
-    Ok(found.into_iter().collect())
+    found.into_iter().map(|(id, now)| Ok((id, now.map(time).transpose()?))).collect()
 }

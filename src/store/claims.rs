@@ -6,11 +6,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
+use super::bind::{ATTEMPT_COLUMNS, MADE_COLUMNS, MOVE_ON, bind_attempt, bind_made};
 use super::events::Row as EventRow;
 use super::{
-    Error, Store, Tx, event_columns, in_list, json, micros, read, runs, time, to_json, undecodable, within, word, write,
+    Error, ROWS_AT_ONCE, Store, Tx, event_columns, in_list, json, micros, padded, read, runs, time, undecodable,
+    within, word, write,
 };
-use crate::delivery::{Attempt, AttemptError, Claimed, Next, Status, attempts_made};
+use crate::delivery::{Attempt, Claimed, Next, Status, attempts_made};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
 
@@ -50,7 +52,7 @@ pub(super) struct ClaimedRow {
 }
 
 /// The columns that a recorded attempt sets: status, next try (if it changes) and when due.
-fn after(next: Next) -> (Status, Option<i64>) {
+pub(super) fn after(next: Next) -> (Status, Option<i64>) {
     match next {
         Next::Succeeded => (Status::Succeeded, None),
         Next::Rescheduled { at } => (Status::Rescheduled, Some(micros(at))),
@@ -172,6 +174,9 @@ impl Store {
     /// meanwhile, and fails if it has been deleted.
     pub async fn record_attempts(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
         self.in_time(async {
+            if let Some(ours) = self.record_in_one_go(records).await? {
+                return Ok(ours);
+            }
             let mut tx = self.begin().await?;
             self.hold_subscribers(&mut tx, records).await?;
             let ours = move_on(&mut tx, records).await?;
@@ -266,32 +271,12 @@ impl Store {
 
 /// Moves on those deliveries that are still leased to their record's claim: which those are.
 async fn move_on(tx: &mut Tx, records: &[Record]) -> Result<HashSet<DeliveryId>, sqlx::Error> {
-    let mut ours = HashSet::new();
-    for run in runs(records) {
+    let mut ours = HashSet::with_capacity(records.len());
+    for run in records.chunks(ROWS_AT_ONCE) {
         within!(tx, |db| {
-            let mut update = QueryBuilder::<Db>::new("with made (id, lease, status, retries, next_try, due_at) as (");
-            update.push_values(run, |mut row, record| {
-                let (status, at) = after(record.next);
-                row.push_bind(record.delivery_id)
-                    .push_bind(record.lease)
-                    .push_bind(status.as_str())
-                    .push_bind(i64::from(record.attempt.number) - 1)
-                    .push_bind(at)
-                    .push_bind(at);
-            });
-            update.push(
-                ") update delivery set retries = made.retries, lease_holder = null,
-                    status = case when made.due_at is not null and subscriber.deleted_at is not null then 'failed'
-                        else made.status end,
-                    next_try = coalesce(made.next_try, delivery.next_try),
-                    due_at = case when subscriber.enabled and delivery.manual_due_at is null then made.due_at end,
-                    manual_due_at = case when subscriber.enabled and delivery.manual_due_at is not null
-                        then made.due_at end
-                 from made, subscriber
-                 where delivery.id = made.id and delivery.lease_holder = made.lease
-                     and subscriber.id = delivery.subscriber_id
-                 returning delivery.id",
-            );
+            let mut update = QueryBuilder::<Db>::new(format!("with {MADE_COLUMNS} as ("));
+            update.push_values(padded(run), |mut row, record| bind_made!(row, record));
+            update.push(") ").push(MOVE_ON).push(" returning delivery.id");
             ours.extend(update.build_query_scalar::<DeliveryId>().fetch_all(db).await?);
         });
     }
@@ -299,33 +284,14 @@ async fn move_on(tx: &mut Tx, records: &[Record]) -> Result<HashSet<DeliveryId>,
 }
 
 async fn insert_attempts(tx: &mut Tx, records: &[&Record]) -> Result<(), sqlx::Error> {
-    for run in runs(records) {
+    for run in records.chunks(ROWS_AT_ONCE) {
         within!(tx, |db| {
-            let mut insert = QueryBuilder::<Db>::new(
-                "insert into attempt (delivery_id, number, account_id, url, started_at, finished_at, duration_ms,
-                    request_headers, response_status, response_headers, response_body, outcome, error, error_detail,
-                    reason) ",
-            );
-            insert.push_values(run, |mut row, record| {
-                let attempt = &record.attempt;
-                let (error, detail) = attempt.outcome.error().unzip();
-                let response = attempt.response.as_ref();
-                row.push_bind(record.delivery_id)
-                    .push_bind(i64::from(attempt.number))
-                    .push_bind(record.account_id)
-                    .push_bind(attempt.url.clone())
-                    .push_bind(micros(attempt.started_at))
-                    .push_bind(micros(attempt.finished_at))
-                    .push_bind(i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX))
-                    .push_bind(to_json(&attempt.request_headers))
-                    .push_bind(response.map(|response| i64::from(response.status)))
-                    .push_bind(response.map(|response| to_json(&response.headers)))
-                    .push_bind(response.map(|response| response.body.clone()))
-                    .push_bind(attempt.outcome.as_str())
-                    .push_bind(error.map(AttemptError::as_str))
-                    .push_bind(detail.map(str::to_owned))
-                    .push_bind(attempt.reason.as_ref().map(to_json));
+            let mut insert = QueryBuilder::<Db>::new(format!("insert into attempt ({ATTEMPT_COLUMNS}) "));
+            insert.push_values(padded(run), |mut row, record| {
+                bind_attempt!(row, record);
             });
+            // The lease says that this number is not there yet; a repeated row of the run is.
+            insert.push(" on conflict do nothing");
             insert.build().execute(db).await?;
         });
     }

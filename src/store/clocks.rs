@@ -1,12 +1,10 @@
 //! The clocks of accounts, and deliveries that are due by them.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::claims::ClaimedRow;
-use super::{Error, Store, Tx, micros, read, time, within, write};
+use super::{Error, Store, micros, read, time, within, write};
 use crate::delivery::Claimed;
 use crate::id::AccountId;
 use crate::world::Timer;
@@ -149,25 +147,4 @@ impl Store {
         })
         .await
     }
-}
-
-/// Where the clocks stand of those of these accounts that have one of their own.
-pub(super) async fn clocks_of(
-    tx: &mut Tx,
-    accounts: &[AccountId],
-) -> Result<HashMap<AccountId, DateTime<Utc>>, sqlx::Error> {
-    if accounts.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = within!(tx, |db| {
-        let mut select =
-            QueryBuilder::<Db>::new("select id, clock_now from account where clock_now is not null and id in (");
-        let mut ids = select.separated(", ");
-        for id in accounts {
-            ids.push_bind(*id);
-        }
-        select.push(")");
-        select.build_query_as::<(AccountId, i64)>().fetch_all(db).await?
-    });
-    rows.into_iter().map(|(id, now)| Ok((id, time(now)?))).collect()
 }

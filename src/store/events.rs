@@ -6,27 +6,27 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
-use super::clocks::clocks_of;
+use super::bind::{NEW_DELIVERY_COLUMNS, NEW_EVENT_COLUMNS, bind_delivery, bind_event};
 use super::init::{Along, store_along};
 use super::subscribers::{Row as SubscriberRow, all};
 use super::{
-    Error, Store, Tx, accounts, event_columns, in_list, micros, read, runs, subscriber_columns, time, to_json,
+    Error, ROWS_AT_ONCE, Store, Tx, accounts, event_columns, in_list, padded, read, subscriber_columns, time,
     undecodable, within, word,
 };
-use crate::delivery::{API_VERSION, Delivery, Status};
+use crate::delivery::Delivery;
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId, SubscriberId};
 use crate::subscriber::{Options, Subscriber};
 
 /// An event to store, with the deliveries it makes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Publication {
     pub event: Arc<Event>,
     pub deliveries: Vec<NewDelivery>,
 }
 
 /// A delivery to store, leased at once or due later.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NewDelivery {
     pub id: DeliveryId,
     pub subscriber_id: SubscriberId,
@@ -66,6 +66,16 @@ pub enum Inserted {
 pub struct EventWithDeliveries {
     pub event: Event,
     pub deliveries: Vec<Delivery>,
+}
+
+/// What was written, with what the plan said besides.
+pub(super) struct Written<T> {
+    pub(super) publications: Vec<Publication>,
+    pub(super) rest: T,
+    /// The accounts that are there.
+    pub(super) held: HashSet<AccountId>,
+    /// The events that were stored.
+    pub(super) stored: HashSet<EventId>,
 }
 
 /// An event's row.
@@ -138,31 +148,22 @@ impl Store {
     /// What goes `along` is stored before them, or none of it all is: [`Error::WorldChanged`] if
     /// somebody else was first, [`Error::AccountGone`] if an account of it was deleted.
     /// `plan` is given what is known of these accounts, and says what to store; the answer has its
-    /// second part as it is.
+    /// second part as it is. It may be asked again, if another process changes something first.
     /// An event whose idempotency key is known, from before or from earlier in the same call,
     /// stores nothing.
     pub async fn insert_events<T: Send>(
         &self,
         accounts: impl IntoIterator<Item = AccountId>,
         along: Option<&Along>,
-        plan: impl FnOnce(Tenants) -> (Vec<Publication>, T) + Send,
+        mut plan: impl FnMut(Tenants) -> (Vec<Publication>, T) + Send,
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
         self.in_time(async {
-            let mut tx = self.begin().await?;
             let accounts = in_list(accounts);
-            let held = self.hold_accounts(&mut tx, &accounts, along).await?;
-            if let Some(along) = along {
-                store_along(&mut tx, along).await?;
-            }
-            // Whoever sets a clock holds the account meanwhile.
-            let subscribers = self.hold_enabled_subscribers(&mut tx, &accounts).await?;
-            let clocks = clocks_of(&mut tx, &accounts).await?;
-            let (publications, rest) = plan(Tenants { subscribers, clocks });
-            let storable: Vec<&Publication> =
-                publications.iter().filter(|new| held.contains(&new.event.account_id)).collect();
-            let stored = insert_event_rows(&mut tx, &storable).await?;
-            insert_deliveries(&mut tx, publications.iter().filter(|new| stored.contains(&new.event.id))).await?;
-            tx.commit().await?;
+            let short = if along.is_none() { self.insert_in_one_go(&accounts, &mut plan).await? } else { None };
+            let Written { publications, rest, held, stored } = match short {
+                Some(written) => written,
+                None => self.insert_in_steps(&accounts, along, &mut plan).await?,
+            };
             let written = publications.iter().map(|publication| publication.event.account_id);
             self.stir(written.chain(along.into_iter().flat_map(Along::account_ids)));
             let mut answers = Vec::with_capacity(publications.len());
@@ -186,21 +187,47 @@ impl Store {
         .await
     }
 
-    /// Those of these accounts that are there, and those that go `along`. None of them is deleted,
-    /// reset or restored before the transaction ends.
+    async fn insert_in_steps<T: Send>(
+        &self,
+        accounts: &[AccountId],
+        along: Option<&Along>,
+        plan: &mut (impl FnMut(Tenants) -> (Vec<Publication>, T) + Send),
+    ) -> Result<Written<T>, Error> {
+        let mut tx = self.begin().await?;
+        let held = self.hold_accounts(&mut tx, accounts, along).await?;
+        if let Some(along) = along {
+            store_along(&mut tx, along).await?;
+        }
+        let subscribers = self.hold_enabled_subscribers(&mut tx, accounts).await?;
+        let clocks = held.iter().filter_map(|(id, now)| Some((*id, (*now)?))).collect();
+        let (publications, rest) = plan(Tenants { subscribers, clocks });
+        let storable: Vec<&Publication> =
+            publications.iter().filter(|new| held.contains_key(&new.event.account_id)).collect();
+        let stored = insert_event_rows(&mut tx, &storable).await?;
+        let owing = publications.iter().filter(|new| stored.contains(&new.event.id));
+        insert_deliveries(&mut tx, &with_events(owing)).await?;
+        tx.commit().await?;
+        Ok(Written { publications, rest, held: held.into_keys().collect(), stored })
+    }
+
+    /// Those of these accounts that are there, and those that go `along`, with their own clocks. None
+    /// of them is deleted, reset or restored, nor its clock set, before the transaction ends.
     async fn hold_accounts(
         &self,
         tx: &mut Tx,
         accounts: &[AccountId],
         along: Option<&Along>,
-    ) -> Result<HashSet<AccountId>, Error> {
-        let new: HashSet<AccountId> =
-            along.into_iter().flat_map(|along| &along.accounts).map(|(account, _)| account.id).collect();
+    ) -> Result<HashMap<AccountId, Option<DateTime<Utc>>>, Error> {
+        let new: HashMap<AccountId, Option<DateTime<Utc>>> = along
+            .into_iter()
+            .flat_map(|along| &along.accounts)
+            .map(|(account, _)| (account.id, account.clock_now))
+            .collect();
         let along_ids: HashSet<AccountId> =
-            along.into_iter().flat_map(Along::account_ids).filter(|id| !new.contains(id)).collect();
+            along.into_iter().flat_map(Along::account_ids).filter(|id| !new.contains_key(id)).collect();
         let wanted = in_list(accounts.iter().chain(&along_ids).copied());
         let mut held = accounts::hold(tx, &wanted, self.pools.and_hold(" for key share")).await?;
-        if !along_ids.is_subset(&held) {
+        if !along_ids.iter().all(|id| held.contains_key(id)) {
             return Err(Error::AccountGone);
         }
         held.extend(new);
@@ -291,28 +318,21 @@ impl Store {
     }
 }
 
+/// Each delivery of these, with its event.
+pub(super) fn with_events<'p>(
+    publications: impl Iterator<Item = &'p Publication>,
+) -> Vec<(&'p Event, &'p NewDelivery)> {
+    let with_event = |new: &'p Publication| new.deliveries.iter().map(|delivery| (&*new.event, delivery));
+    publications.flat_map(with_event).collect()
+}
+
 /// Inserts events whose id and idempotency key are new: which those are.
 async fn insert_event_rows(tx: &mut Tx, publications: &[&Publication]) -> Result<HashSet<EventId>, sqlx::Error> {
-    let mut stored = HashSet::new();
-    for run in runs(publications) {
+    let mut stored = HashSet::with_capacity(publications.len());
+    for run in publications.chunks(ROWS_AT_ONCE) {
         within!(tx, |db| {
-            let mut insert = QueryBuilder::<Db>::new(
-                "insert into event (id, account_id, vendor, vendor_event_id, occurred_at, event_type, object_type,
-                    content, idempotency_key, created_at, at_publish) ",
-            );
-            insert.push_values(run, |mut row, Publication { event, .. }| {
-                row.push_bind(event.id)
-                    .push_bind(event.account_id)
-                    .push_bind(event.vendor.as_str())
-                    .push_bind(event.vendor_event_id.clone())
-                    .push_bind(micros(event.occurred_at))
-                    .push_bind(event.event_type.clone())
-                    .push_bind(event.object_type.clone())
-                    .push_bind(event.content.clone())
-                    .push_bind(event.idempotency_key.clone())
-                    .push_bind(micros(event.created_at))
-                    .push_bind(event.at_publish.clone());
-            });
+            let mut insert = QueryBuilder::<Db>::new(format!("insert into event ({NEW_EVENT_COLUMNS}) "));
+            insert.push_values(padded(run), |mut row, new| bind_event!(row, &new.event));
             insert.push(" on conflict do nothing returning id");
             stored.extend(insert.build_query_scalar::<EventId>().fetch_all(db).await?);
         });
@@ -320,37 +340,17 @@ async fn insert_event_rows(tx: &mut Tx, publications: &[&Publication]) -> Result
     Ok(stored)
 }
 
-async fn insert_deliveries<'p>(
-    tx: &mut Tx,
-    publications: impl Iterator<Item = &'p Publication>,
-) -> Result<(), sqlx::Error> {
-    let with_event = |publication: &'p Publication| publication.deliveries.iter().map(|new| (&*publication.event, new));
-    let deliveries: Vec<(&Event, &NewDelivery)> = publications.flat_map(with_event).collect();
-    for run in runs(&deliveries) {
+async fn insert_deliveries(tx: &mut Tx, deliveries: &[(&Event, &NewDelivery)]) -> Result<(), sqlx::Error> {
+    for run in deliveries.chunks(ROWS_AT_ONCE) {
         within!(tx, |db| {
-            let mut insert = QueryBuilder::<Db>::new(
-                "insert into delivery (id, account_id, event_id, subscriber_id, api_version, status, next_try,
-                    retries, schedule_start, due_at, manual_due_at, lease_holder, created_at, options) ",
-            );
-            insert.push_values(run, |mut row, (event, delivery)| {
-                let due_at = delivery.lease.map_or(delivery.next_try, |(_, until)| until);
-                let manual_due_at = delivery.is_manual.then(|| micros(delivery.next_try));
-                row.push_bind(delivery.id)
-                    .push_bind(event.account_id)
-                    .push_bind(event.id)
-                    .push_bind(delivery.subscriber_id)
-                    .push_bind(API_VERSION)
-                    .push_bind(Status::Scheduled.as_str())
-                    .push_bind(micros(delivery.next_try))
-                    .push_bind(0_i64)
-                    .push_bind(0_i64)
-                    .push_bind((!delivery.is_manual).then(|| micros(due_at)))
-                    .push_bind(manual_due_at)
-                    .push_bind(delivery.lease.map(|(holder, _)| holder))
-                    .push_bind(micros(event.created_at))
-                    .push_bind(to_json(&delivery.options));
-            });
-            insert.build().execute(db).await?;
+            let mut insert = QueryBuilder::<Db>::new(format!("insert into delivery ({NEW_DELIVERY_COLUMNS}) "));
+            insert.push_values(padded(run), |mut row, (event, delivery)| bind_delivery!(row, *event, *delivery));
+            insert.push(" on conflict do nothing");
+            let inserted = insert.build().execute(db).await?.rows_affected();
+            if inserted != run.len() as u64 {
+                // None may be owed without a row; the batch is refused as a whole.
+                return Err(undecodable("another delivery has the id of a new one"));
+            }
         });
     }
     Ok(())

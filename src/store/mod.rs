@@ -15,12 +15,14 @@ use crate::id::AccountId;
 
 mod accounts;
 mod bench;
+mod bind;
 mod claims;
 mod clocks;
 mod deliveries;
 mod events;
 mod init;
 mod lists;
+mod one_go;
 mod open;
 mod reset;
 mod snapshots;
@@ -98,6 +100,8 @@ enum Pools {
     Sqlite {
         write: SqlitePool,
         read: SqlitePool,
+        /// One connection for checkpoints; none in memory.
+        tidy: Option<SqlitePool>,
     },
     Postgres(PgPool),
 }
@@ -239,10 +243,22 @@ impl Store {
         accounts.into_iter().for_each(|account_id| self.activity.stir(account_id));
     }
 
+    /// How many commits are worth being under way at once: Postgres makes one write to its disk of
+    /// several, SQLite has one writer.
+    pub fn commits_at_once(&self) -> usize {
+        match self.pools {
+            Pools::Postgres(_) => 3,
+            Pools::Sqlite { .. } => 1,
+        }
+    }
+
     /// Closes every connection; SQLite folds its log into the file.
     pub async fn close(&self) {
         match &self.pools {
-            Pools::Sqlite { write, read } => {
+            Pools::Sqlite { write, read, tidy } => {
+                if let Some(tidy) = tidy {
+                    tidy.close().await;
+                }
                 read.close().await;
                 write.close().await;
             }
@@ -261,6 +277,15 @@ fn runs<T>(mut rows: &[T]) -> Vec<&[T]> {
         rows = rest;
     }
     runs
+}
+
+/// The rows of one statement, the last repeated until there are as many as one of few texts has: a
+/// power of two, or one and a half. Only for statements to which a repeated row makes no difference.
+fn padded<T>(run: &[T]) -> impl Iterator<Item = &T> {
+    let half = run.len().next_power_of_two() / 2;
+    let three_quarters = half + half / 2;
+    let size = if run.len() <= three_quarters { three_quarters } else { run.len().next_power_of_two() };
+    run.iter().chain(std::iter::repeat_n(run.last(), size - run.len()).flatten())
 }
 
 /// Ids for an `in (…)`, each once, in order, the last repeated up to a power of two, so that few
@@ -314,6 +339,17 @@ mod tests {
         let lengths: Vec<usize> = super::runs(&rows).iter().map(|run| run.len()).collect();
         assert_eq!(lengths, [512, 512, 64, 8, 4]);
         assert!(super::runs::<()>(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_padded_run_repeats_its_last_row() {
+        for (count, padded) in [(1, 1), (2, 2), (3, 3), (5, 6), (7, 8), (9, 12), (13, 16), (300, 384), (512, 512)] {
+            let rows: Vec<usize> = (0..count).collect();
+            let all: Vec<usize> = super::padded(&rows).copied().collect();
+            assert_eq!((all.len(), &all[..count]), (padded, &rows[..]));
+            assert!(all[count..].iter().all(|row| *row == count - 1));
+        }
+        assert_eq!(super::padded::<u8>(&[]).count(), 0);
     }
 
     #[test]

@@ -94,8 +94,9 @@ fn record(claimed: &Claimed, next: Next) -> Record {
 }
 
 async fn insert(store: &Store, publications: impl Into<Vec<Publication>>) -> Vec<Inserted> {
-    let publications = publications.into();
-    let (stored, ()) = store.insert_events([AccountId::DEFAULT], None, |_| (publications, ())).await.expect("stored");
+    let publications: Vec<Publication> = publications.into();
+    let (stored, ()) =
+        store.insert_events([AccountId::DEFAULT], None, |_| (publications.clone(), ())).await.expect("stored");
     stored.into_iter().map(|(_, inserted)| inserted).collect()
 }
 

@@ -1,0 +1,206 @@
+//! SQLite's short way for what happens with every event: a whole transaction as one text.
+//!
+//! sqlx runs SQLite on a thread of its own, and each statement is a way there and back, `begin` and
+//! `commit` even two. That costs more than what most of these statements do.
+
+use std::collections::{HashMap, HashSet};
+
+use either::Either;
+use futures_util::TryStreamExt;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteQueryResult, SqliteRow};
+use sqlx::{Executor, FromRow, QueryBuilder, Row, Sqlite};
+use tokio_util::task::TaskTracker;
+
+use super::bind::{
+    ATTEMPT_COLUMNS, MADE_COLUMNS, MOVE_ON, NEW_DELIVERY_COLUMNS, NEW_EVENT_COLUMNS, bind_attempt, bind_delivery,
+    bind_event, bind_made,
+};
+use super::claims::Record;
+use super::events::{Publication, Tenants, Written, with_events};
+use super::subscribers::{Row as SubscriberRow, all};
+use super::{Error, Pools, Store, in_list, padded, subscriber_columns, time};
+use crate::id::{AccountId, DeliveryId, EventId};
+
+/// The most rows of each kind that are written in one go: more of them take their time anyway.
+const MOST_ROWS: usize = 512;
+
+/// What one statement of a text gave: its rows, and how many it changed. (A statement that changes
+/// nothing has the number of the one before.)
+#[derive(Default)]
+struct Given {
+    rows: Vec<SqliteRow>,
+    changed: u64,
+}
+
+impl Store {
+    /// Records attempts that change nothing of their subscribers; none on another database, or if there
+    /// are too many.
+    pub(super) async fn record_in_one_go(&self, records: &[Record]) -> Result<Option<Vec<bool>>, Error> {
+        let Pools::Sqlite { write, .. } = &self.pools else { return Ok(None) };
+        if records.is_empty() || records.len() > MOST_ROWS || records.iter().any(|record| record.effect.is_some()) {
+            return Ok(None);
+        }
+        let mut text = QueryBuilder::<Sqlite>::new("begin immediate; with made (lease, ");
+        text.push(ATTEMPT_COLUMNS).push(") as (");
+        text.push_values(padded(records), |mut row, record| {
+            row.push_bind(record.lease);
+            bind_attempt!(row, record);
+        });
+        text.push(") insert into attempt (").push(ATTEMPT_COLUMNS).push(") select ").push(ATTEMPT_COLUMNS);
+        text.push(
+            " from made where exists (select 1 from delivery where delivery.id = made.delivery_id
+                and delivery.lease_holder = made.lease) on conflict do nothing; with ",
+        );
+        text.push(MADE_COLUMNS).push(" as (");
+        text.push_values(padded(records), |mut row, record| bind_made!(row, record));
+        text.push(") ").push(MOVE_ON).push("; commit");
+        let given = run(write.acquire().await?, text).await?;
+        self.stir(records.iter().map(|record| record.account_id));
+        if given.get(1).is_some_and(|insert| insert.changed == records.len() as u64) {
+            return Ok(Some(vec![true; records.len()]));
+        }
+        // Some leases had lapsed; whoever has them now records another attempt at another moment.
+        let mut select =
+            QueryBuilder::<Sqlite>::new("select delivery_id, started_at from attempt where delivery_id in (");
+        let mut ids = select.separated(", ");
+        for id in in_list(records.iter().map(|record| record.delivery_id)) {
+            ids.push_bind(id);
+        }
+        select.push(")");
+        let there: HashSet<(DeliveryId, i64)> = select.build_query_as().fetch_all(write).await?.into_iter().collect();
+        let ours = |record: &Record| there.contains(&(record.delivery_id, super::micros(record.attempt.started_at)));
+        Ok(Some(records.iter().map(ours).collect()))
+    }
+
+    /// Stores events and their deliveries; none on another database, if there are too many, or if
+    /// another process has written since `plan` was told what is known.
+    pub(super) async fn insert_in_one_go<T: Send>(
+        &self,
+        accounts: &[AccountId],
+        plan: &mut (impl FnMut(Tenants) -> (Vec<Publication>, T) + Send),
+    ) -> Result<Option<Written<T>>, Error> {
+        let Pools::Sqlite { write, .. } = &self.pools else { return Ok(None) };
+        // Nobody else of this process writes while it is held.
+        let mut connection = write.acquire().await?;
+        let (version, clocks, subscribers) = tenants(&mut connection, accounts).await?;
+        let held: HashSet<AccountId> = clocks.keys().copied().collect();
+        let clocks = clocks.into_iter().filter_map(|(id, now)| Some((id, now?))).collect();
+        let (publications, rest) = plan(Tenants { subscribers, clocks });
+        let storable: Vec<&Publication> =
+            publications.iter().filter(|new| held.contains(&new.event.account_id)).collect();
+        let deliveries = with_events(storable.iter().copied());
+        if storable.is_empty() || storable.len() > MOST_ROWS || deliveries.len() > MOST_ROWS {
+            return Ok(None);
+        }
+        let mut text = QueryBuilder::<Sqlite>::new("begin immediate; with new (");
+        text.push(NEW_EVENT_COLUMNS).push(") as (");
+        text.push_values(padded(&storable), |mut row, new| bind_event!(row, &new.event));
+        text.push(") insert into event (").push(NEW_EVENT_COLUMNS).push(") select * from new where ");
+        text.push("(select data_version from pragma_data_version) = ").push_bind(version);
+        text.push(" on conflict do nothing");
+        if !deliveries.is_empty() {
+            text.push("; with new (").push(NEW_DELIVERY_COLUMNS).push(") as (");
+            text.push_values(padded(&deliveries), |mut row, (event, delivery)| bind_delivery!(row, *event, *delivery));
+            text.push(") insert into delivery (").push(NEW_DELIVERY_COLUMNS).push(") select * from new where ");
+            text.push("exists (select 1 from event where event.id = event_id and event.account_id = new.account_id)");
+            text.push(" on conflict do nothing");
+        }
+        text.push("; commit");
+        let given = run(connection, text).await?;
+        let count = given.get(1).map_or(0, |insert| insert.changed);
+        if count == storable.len() as u64 {
+            let stored = storable.iter().map(|new| new.event.id).collect();
+            return Ok(Some(Written { publications, rest, held, stored }));
+        }
+        let stored = self.there(&storable).await?;
+        // Nothing at all is what another process's write looks like, too.
+        Ok((!stored.is_empty()).then_some(Written { publications, rest, held, stored }))
+    }
+
+    /// Which of these events are stored.
+    async fn there(&self, publications: &[&Publication]) -> Result<HashSet<EventId>, Error> {
+        let Pools::Sqlite { write, .. } = &self.pools else { return Ok(HashSet::new()) };
+        let mut select = QueryBuilder::<Sqlite>::new("select id, vendor_event_id from event where id in (");
+        let mut ids = select.separated(", ");
+        for id in in_list(publications.iter().map(|new| new.event.id)) {
+            ids.push_bind(id);
+        }
+        select.push(")");
+        let there: HashSet<(EventId, String)> = select.build_query_as().fetch_all(write).await?.into_iter().collect();
+        // Another event may have one of these ids; it has another of the vendor's.
+        let is_there = |new: &&&Publication| there.contains(&(new.event.id, new.event.vendor_event_id.clone()));
+        Ok(publications.iter().filter(is_there).map(|new| new.event.id).collect())
+    }
+}
+
+/// The version of the database, by which another process's writes can be told; where the clocks of
+/// these accounts stand, of those that are there; and their enabled subscribers, oldest first.
+async fn tenants(
+    connection: &mut PoolConnection<Sqlite>,
+    accounts: &[AccountId],
+) -> Result<(i64, HashMap<AccountId, Option<chrono::DateTime<chrono::Utc>>>, Vec<crate::subscriber::Subscriber>), Error>
+{
+    let mut text = QueryBuilder::<Sqlite>::new(
+        "select id, clock_now, (select data_version from pragma_data_version) from account where id in (",
+    );
+    let mut ids = text.separated(", ");
+    for id in accounts {
+        ids.push_bind(*id);
+    }
+    text.push(concat!(
+        "); select ",
+        subscriber_columns!(),
+        " from subscriber where deleted_at is null and enabled and account_id in ("
+    ));
+    let mut ids = text.separated(", ");
+    for id in accounts {
+        ids.push_bind(*id);
+    }
+    text.push(") order by id");
+    let given = each(connection, &mut text).await?;
+    let [of_accounts, of_subscribers] = &given[..] else { return Err(sqlx::Error::RowNotFound.into()) };
+    let mut version = 0;
+    let mut clocks = HashMap::new();
+    for row in &of_accounts.rows {
+        let now: Option<i64> = row.try_get(1)?;
+        clocks.insert(row.try_get(0)?, now.map(time).transpose()?);
+        version = row.try_get(2)?;
+    }
+    let rows = of_subscribers.rows.iter().map(SubscriberRow::from_row).collect::<Result<Vec<_>, _>>()?;
+    Ok((version, clocks, all(rows)?))
+}
+
+/// Runs a text that is a transaction. It runs to its end whatever becomes of who waits for it, so that
+/// the connection is never given back in the middle of it.
+async fn run(connection: PoolConnection<Sqlite>, text: QueryBuilder<Sqlite>) -> Result<Vec<Given>, Error> {
+    let (mut connection, mut text) = (connection, text);
+    let work = TaskTracker::new().spawn(async move {
+        let given = each(&mut connection, &mut text).await;
+        if given.is_err() {
+            // SQLite may have rolled it back by itself.
+            let _ = sqlx::query("rollback").execute(&mut *connection).await;
+        }
+        given
+    });
+    Ok(work.await.map_err(|panicked| sqlx::Error::Io(std::io::Error::other(panicked)))??)
+}
+
+/// Runs each statement of a text.
+async fn each(
+    connection: &mut PoolConnection<Sqlite>,
+    text: &mut QueryBuilder<Sqlite>,
+) -> Result<Vec<Given>, sqlx::Error> {
+    let (mut given, mut rows) = (Vec::new(), Vec::new());
+    let mut results = connection.fetch_many(text.build());
+    while let Some(result) = results.try_next().await? {
+        match result {
+            Either::Right(row) => rows.push(row),
+            Either::Left(done) => {
+                let changed = SqliteQueryResult::rows_affected(&done);
+                given.push(Given { rows: std::mem::take(&mut rows), changed });
+            }
+        }
+    }
+    Ok(given)
+}
