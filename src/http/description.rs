@@ -1,6 +1,11 @@
 //! The description of the API (OpenAPI 3.1), made from the handlers. What every operation has in
 //! common is added here, so that no handler says it again.
 
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
+use axum::response::IntoResponse;
+use http::header;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -34,6 +39,16 @@ struct Description;
 /// The description without operations.
 pub(super) fn empty() -> utoipa::openapi::OpenApi {
     Description::openapi()
+}
+
+/// Where the description is.
+pub(super) const PATH: &str = "/api/openapi.json";
+
+/// Shows the description. It is made when it is first asked for: most programs never do.
+pub(super) async fn show() -> impl IntoResponse {
+    static TEXT: LazyLock<Bytes> =
+        LazyLock::new(|| serde_json::to_vec(&openapi()).expect("a description serialises").into());
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.clone())
 }
 
 /// The whole description.

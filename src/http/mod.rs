@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use http::Uri;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -124,8 +125,9 @@ fn routes() -> OpenApiRouter<Api> {
 
 /// The whole HTTP surface.
 pub fn router(api: Api) -> Router {
-    let docs = SwaggerUi::new("/api/docs").url("/api/openapi.json", openapi()).config(Config::default());
+    let docs = SwaggerUi::new("/api/docs").config(Config::from(description::PATH));
     let (routes, _) = routes().split_for_parts();
+    let routes = routes.route(description::PATH, get(description::show));
     let routes = routes.with_state(api.clone()).merge(docs).merge(vendors::mounted(&api));
     guarded(
         &api,

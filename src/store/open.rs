@@ -122,8 +122,6 @@ impl Store {
             .journal_mode(if in_memory { SqliteJournalMode::Memory } else { SqliteJournalMode::Wal })
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(10))
-            // In KiB. The default of 2 MiB has to read most pages again under load.
-            .pragma("cache_size", "-16384")
             // In pages of 4 KiB: 64 MiB. A checkpoint here holds up the commit that makes it; see `tidy`.
             .pragma("wal_autocheckpoint", "16384")
             .pragma("temp_store", "memory")
@@ -149,7 +147,9 @@ impl Store {
             return Err(OpenError::Unreachable { url, reason });
         }
         let lock = if in_memory { None } else { Some(lock_beside(connect.get_filename()).await?) };
-        let write = pool(1).connect_with(connect.clone()).await.map_err(unreachable)?;
+        // In KiB. With the default of 2 MiB the writer has to read most pages again under load.
+        let write = connect.clone().pragma("cache_size", "-16384");
+        let write = pool(1).connect_with(write).await.map_err(unreachable)?;
         SQLITE.run(&write).await.map_err(|error| refused(url.clone(), error))?;
         drop(lock);
         let tidy = (!in_memory).then(|| pool(1).connect_lazy_with(connect.clone()));
