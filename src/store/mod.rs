@@ -45,7 +45,7 @@ pub use world::WorldChange;
 
 /// The most rows that one statement inserts or updates: a power of two, so that few texts of each
 /// statement are prepared, and small enough for SQLite's limit on parameters.
-const ROWS_AT_ONCE: usize = 512;
+const ROWS_AT_ONCE: usize = 128;
 
 /// Why the store could not do what was asked, as far as callers branch on it.
 #[derive(Debug, thiserror::Error)]
@@ -267,7 +267,7 @@ impl Store {
     }
 }
 
-/// Cuts rows into runs of 512, 256, … 1, so that a statement has at most ten texts, all prepared.
+/// Cuts rows into runs of 128, 64, … 1, so that a statement has at most eight texts, all prepared.
 fn runs<T>(mut rows: &[T]) -> Vec<&[T]> {
     let mut runs = Vec::new();
     while !rows.is_empty() {
@@ -337,7 +337,7 @@ mod tests {
     fn rows_are_cut_into_powers_of_two() {
         let rows = vec![(); 1_100];
         let lengths: Vec<usize> = super::runs(&rows).iter().map(|run| run.len()).collect();
-        assert_eq!(lengths, [512, 512, 64, 8, 4]);
+        assert_eq!(lengths, [128, 128, 128, 128, 128, 128, 128, 128, 64, 8, 4]);
         assert!(super::runs::<()>(&[]).is_empty());
     }
 

@@ -9,7 +9,7 @@ use either::Either;
 use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteQueryResult, SqliteRow};
-use sqlx::{Executor, FromRow, QueryBuilder, Row, Sqlite};
+use sqlx::{Executor, FromRow, QueryBuilder, Row, Sqlite, SqlitePool};
 use tokio_util::task::TaskTracker;
 
 use super::bind::{
@@ -19,11 +19,8 @@ use super::bind::{
 use super::claims::Record;
 use super::events::{Publication, Tenants, Written, with_events};
 use super::subscribers::{Row as SubscriberRow, all};
-use super::{Error, Pools, Store, in_list, padded, subscriber_columns, time};
+use super::{Error, Pools, ROWS_AT_ONCE, Store, in_list, padded, subscriber_columns, time};
 use crate::id::{AccountId, DeliveryId, EventId};
-
-/// The most rows of each kind that are written in one go: more of them take their time anyway.
-const MOST_ROWS: usize = 512;
 
 /// What one statement of a text gave: its rows, and how many it changed. (A statement that changes
 /// nothing has the number of the one before.)
@@ -34,13 +31,21 @@ struct Given {
 }
 
 impl Store {
-    /// Records attempts that change nothing of their subscribers; none on another database, or if there
-    /// are too many.
+    /// Records attempts that change nothing of their subscribers: whether each was; none on another
+    /// database.
     pub(super) async fn record_in_one_go(&self, records: &[Record]) -> Result<Option<Vec<bool>>, Error> {
         let Pools::Sqlite { write, .. } = &self.pools else { return Ok(None) };
-        if records.is_empty() || records.len() > MOST_ROWS || records.iter().any(|record| record.effect.is_some()) {
+        if records.iter().any(|record| record.effect.is_some()) {
             return Ok(None);
         }
+        let mut ours = Vec::with_capacity(records.len());
+        for run in records.chunks(ROWS_AT_ONCE) {
+            ours.extend(self.record_run(write, run).await?);
+        }
+        Ok(Some(ours))
+    }
+
+    async fn record_run(&self, write: &SqlitePool, records: &[Record]) -> Result<Vec<bool>, Error> {
         let mut text = QueryBuilder::<Sqlite>::new("begin immediate; with made (lease, ");
         text.push(ATTEMPT_COLUMNS).push(") as (");
         text.push_values(padded(records), |mut row, record| {
@@ -58,7 +63,7 @@ impl Store {
         let given = run(write.acquire().await?, text).await?;
         self.stir(records.iter().map(|record| record.account_id));
         if given.get(1).is_some_and(|insert| insert.changed == records.len() as u64) {
-            return Ok(Some(vec![true; records.len()]));
+            return Ok(vec![true; records.len()]);
         }
         // Some leases had lapsed; whoever has them now records another attempt at another moment.
         let mut select =
@@ -70,7 +75,7 @@ impl Store {
         select.push(")");
         let there: HashSet<(DeliveryId, i64)> = select.build_query_as().fetch_all(write).await?.into_iter().collect();
         let ours = |record: &Record| there.contains(&(record.delivery_id, super::micros(record.attempt.started_at)));
-        Ok(Some(records.iter().map(ours).collect()))
+        Ok(records.iter().map(ours).collect())
     }
 
     /// Stores events and their deliveries; none on another database, if there are too many, or if
@@ -90,7 +95,7 @@ impl Store {
         let storable: Vec<&Publication> =
             publications.iter().filter(|new| held.contains(&new.event.account_id)).collect();
         let deliveries = with_events(storable.iter().copied());
-        if storable.is_empty() || storable.len() > MOST_ROWS || deliveries.len() > MOST_ROWS {
+        if storable.is_empty() || storable.len() > ROWS_AT_ONCE || deliveries.len() > ROWS_AT_ONCE {
             return Ok(None);
         }
         let mut text = QueryBuilder::<Sqlite>::new("begin immediate; with new (");

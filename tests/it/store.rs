@@ -8,7 +8,7 @@ use scanhook::delivery::{Attempt, Claimed, Next, Outcome, Response};
 use scanhook::event::{Event, Vendor};
 use scanhook::id::{AccountId, DeliveryId, EventId, SubscriberId};
 use scanhook::random::Chance;
-use scanhook::store::{Inserted, NewDelivery, OpenError, Publication, Record, Store};
+use scanhook::store::{Inserted, NewDelivery, OpenError, Publication, Record, Store, Tenants};
 use scanhook::subscriber::{Options, Secret, SignatureTime, Subscriber};
 use sqlx::{Connection, Executor};
 
@@ -274,4 +274,36 @@ async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
         assert!(error.contains(part), "{error}");
         assert!(!error.contains("word"), "{error}");
     }
+}
+
+/// SQLite only: its short way reads what is known before its transaction begins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_process_changes_while_events_are_planned_is_planned_anew() {
+    let database = Database::sqlite();
+    let (store, other) = (open(&database).await, open(&database).await);
+    let to = subscriber(1);
+    store.insert_subscriber(&to).await.expect("stored");
+    let mut asked = Vec::new();
+    let plan = |tenants: Tenants| {
+        asked.push(tenants.subscribers.len());
+        if asked.len() == 1 {
+            let (other, id) = (other.clone(), to.id);
+            let disable = async move {
+                let change = other.change_subscriber(AccountId::DEFAULT, id, |subscriber| {
+                    subscriber.enabled = false;
+                    Ok::<(), ()>(())
+                });
+                change.await.expect("the database answers").expect("no refusal");
+            };
+            // Plans are not asynchronous; another thread's runtime is as far away as another process.
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(disable));
+        }
+        let mut publication = publication(1, &to, None, None);
+        publication.deliveries.truncate(tenants.subscribers.len());
+        (vec![publication], ())
+    };
+    let (stored, ()) = store.insert_events([AccountId::DEFAULT], None, plan).await.expect("stored");
+    assert_eq!(asked, [1, 0]);
+    assert!(matches!(stored[0].1, Inserted::Stored));
+    assert_eq!(store.event(AccountId::DEFAULT, stored[0].0.event.id).await.expect("stored").deliveries.len(), 0);
 }
