@@ -284,7 +284,8 @@ impl Dispatcher {
     }
 
     /// Makes one attempt, unless the delivery is no longer ours to make: whether it did. `finished` is
-    /// dropped once the receiver has answered: it need not wait for the record, which holds the place.
+    /// dropped once the receiver has answered: it need not wait for the record, which holds the place,
+    /// unless that changes the subscriber.
     async fn deliver(&self, in_hand: InHand, finished: impl Send) -> bool {
         let InHand { claimed, place, made: told } = in_hand;
         let span = info_span!(
@@ -320,10 +321,12 @@ impl Dispatcher {
                 return false;
             };
             let record = self.attempter.make(&claimed, &subscriber).await;
-            drop(finished);
+            // What changes the subscriber must hold before the next attempt to it.
+            let finished = record.effect.is_some().then_some(finished);
             let next = record.next;
             let what = told.is_some().then(|| AttemptMade { outcome: record.attempt.outcome.clone(), next });
             self.recorder.record(&claimed, record).await;
+            drop(finished);
             if let (Some(told), Some(what)) = (told, what) {
                 // Whoever moved the account's clock may have given up.
                 let _ = told.send(what);
