@@ -147,7 +147,7 @@ impl Store {
     ///
     /// What goes `along` is stored before them, or none of it all is: [`Error::WorldChanged`] if
     /// somebody else was first, [`Error::AccountGone`] if an account of it was deleted.
-    /// `plan` is given what is known of these accounts, and says what to store; the answer has its
+    /// `accounts` has the account of each event. `plan` is given what is known of these accounts, and says what to store; the answer has its
     /// second part as it is. It may be asked again, if another process changes something first.
     /// An event whose idempotency key is known, from before or from earlier in the same call,
     /// stores nothing.
@@ -158,8 +158,11 @@ impl Store {
         mut plan: impl FnMut(Tenants) -> (Vec<Publication>, T) + Send,
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
         self.in_time(async {
-            let accounts = in_list(accounts);
-            let short = if along.is_none() { self.insert_in_one_go(&accounts, &mut plan).await? } else { None };
+            let of_each: Vec<AccountId> = accounts.into_iter().collect();
+            // What would be too much for one go is not planned for it in vain.
+            let is_short = along.is_none() && of_each.len() <= ROWS_AT_ONCE;
+            let accounts = in_list(of_each);
+            let short = if is_short { self.insert_in_one_go(&accounts, &mut plan).await? } else { None };
             let Written { publications, rest, held, stored } = match short {
                 Some(written) => written,
                 None => self.insert_in_steps(&accounts, along, &mut plan).await?,
