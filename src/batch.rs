@@ -7,18 +7,22 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The most items of one batch, and of those waiting for the next.
+/// The most items of one batch.
 const MOST: usize = 1_024;
 
 /// Hands items to one task that commits them in batches.
 #[derive(Debug)]
-pub struct Batcher<T, R> {
-    queue: mpsc::Sender<(T, oneshot::Sender<R>)>,
+pub struct Batches<T> {
+    queue: mpsc::Sender<T>,
 }
+
+/// Hands items to one task that commits them in batches, and waits for an answer to each.
+#[derive(Debug)]
+pub struct Batcher<T, R>(Batches<(T, oneshot::Sender<R>)>);
 
 impl<T, R> Clone for Batcher<T, R> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self(Batches { queue: self.0.queue.clone() })
     }
 }
 
@@ -27,15 +31,21 @@ impl<T, R> Clone for Batcher<T, R> {
 #[error("shutting down")]
 pub struct Stopped;
 
-impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
-    /// Starts the task. `commit` answers for each item, in order; up to `at_once` of its calls are
-    /// under way together. On `stop` the task commits what it has and ends.
-    pub fn start<C, F>(tracker: &TaskTracker, stop: CancellationToken, at_once: usize, mut commit: C) -> Self
+impl<T: Send + 'static> Batches<T> {
+    /// Starts the task. Up to `at_once` calls of `commit` are under way together, and up to `waiting`
+    /// items gather meanwhile. On `stop` the task commits what it has and ends.
+    pub fn start<C, F>(
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+        at_once: usize,
+        waiting: usize,
+        mut commit: C,
+    ) -> Self
     where
         C: FnMut(Vec<T>) -> F + Send + 'static,
-        F: Future<Output = Vec<R>> + Send,
+        F: Future<Output = ()> + Send,
     {
-        let (queue, mut waiting) = mpsc::channel::<(T, oneshot::Sender<R>)>(MOST);
+        let (queue, mut waiting) = mpsc::channel::<T>(waiting);
         tracker.spawn(async move {
             let mut gathered = Vec::new();
             let mut commits = FuturesUnordered::new();
@@ -49,26 +59,43 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
                 if gathered.is_empty() && commits.is_empty() && waiting.is_closed() && waiting.is_empty() {
                     break;
                 }
-                let (items, answers): (Vec<T>, Vec<oneshot::Sender<R>>) = gathered.drain(..).unzip();
-                if items.is_empty() {
-                    continue;
+                if !gathered.is_empty() {
+                    commits.push(commit(std::mem::take(&mut gathered)));
                 }
-                let committed = commit(items);
-                commits.push(async move {
-                    for (answer, result) in answers.into_iter().zip(committed.await) {
-                        // Whoever asked may be gone, for instance a client that hung up.
-                        let _ = answer.send(result);
-                    }
-                });
             }
         });
         Self { queue }
     }
 
+    /// Hands over an item; waits while too many wait already.
+    pub async fn put(&self, item: T) -> Result<(), Stopped> {
+        self.queue.send(item).await.map_err(|_| Stopped)
+    }
+}
+
+impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
+    /// Starts the task, as [`Batches::start`] does. `commit` answers for each item, in order.
+    pub fn start<C, F>(tracker: &TaskTracker, stop: CancellationToken, at_once: usize, mut commit: C) -> Self
+    where
+        C: FnMut(Vec<T>) -> F + Send + 'static,
+        F: Future<Output = Vec<R>> + Send,
+    {
+        Self(Batches::start(tracker, stop, at_once, MOST, move |gathered| {
+            let (items, answers): (Vec<T>, Vec<oneshot::Sender<R>>) = gathered.into_iter().unzip();
+            let committed = commit(items);
+            async move {
+                for (answer, result) in answers.into_iter().zip(committed.await) {
+                    // Whoever asked may be gone, for instance a client that hung up.
+                    let _ = answer.send(result);
+                }
+            }
+        }))
+    }
+
     /// Hands over an item and waits for its answer.
     pub async fn submit(&self, item: T) -> Result<R, Stopped> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send((item, answer)).await.map_err(|_| Stopped)?;
+        self.0.put((item, answer)).await?;
         answered.await.map_err(|_| Stopped)
     }
 }

@@ -1,4 +1,6 @@
-//! The receiver: takes webhooks in this process, as lean as hyper is, and says when they came.
+//! The receiver: takes webhooks, as lean as hyper is, and says when they came. It has threads of its
+//! own, as a program of its own has: on the load maker's, both ends of an exchange would share a
+//! thread, which no receiver's do.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -39,7 +42,20 @@ pub(super) enum Manner {
 pub(super) struct Receiver {
     pub(super) address: SocketAddr,
     state: Arc<State>,
-    _server: JoinSet<()>,
+    _threads: Threads,
+}
+
+/// The threads of a receiver; they end when it is dropped.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // A runtime that is only dropped waits, which tasks must not.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,7 +77,10 @@ impl Receiver {
 
     /// A receiver that notes when each of the events below this number arrives.
     pub(super) async fn noting(manner: Manner, numbers: u64) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on loopback")?;
+        let runtime = Builder::new_multi_thread().thread_name("receiver").enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let threads = Threads(Some(runtime));
+        let listener = handle.spawn(TcpListener::bind("127.0.0.1:0")).await?.context("cannot listen on loopback")?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             manner,
@@ -71,9 +90,8 @@ impl Receiver {
             since: Clock::Real.stopwatch(),
             arrivals: (0..numbers).map(|_| AtomicU64::new(u64::MAX)).collect(),
         });
-        let mut server = JoinSet::new();
-        server.spawn(serve(listener, Arc::clone(&state)));
-        Ok(Self { address, state, _server: server })
+        handle.spawn(serve(listener, Arc::clone(&state)));
+        Ok(Self { address, state, _threads: threads })
     }
 
     pub(super) fn url(&self) -> String {

@@ -43,8 +43,8 @@ impl Attempter {
         let signed = dialect.headers(event, body.as_bytes(), &subscriber.secrets_at(started_at), signed_at);
         let headers = request_headers(subscriber, signed, body.len());
         let outgoing = Outgoing {
-            url: subscriber.url.clone(),
-            headers: headers.clone(),
+            url: &subscriber.url,
+            headers: &headers,
             body: body.into(),
             timeout: subscriber.timeout.unwrap_or(self.settings.timeout),
             check_cert: subscriber.options.check_cert.unwrap_or(true),

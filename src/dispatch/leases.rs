@@ -1,7 +1,7 @@
 //! The leases that this process holds now. A delivery that is not here must not be sent.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
@@ -23,8 +23,8 @@ struct Held {
 /// Lets go of a lease when it is dropped, so however an attempt ends: a lease that is renewed for
 /// ever would keep its delivery stuck.
 #[derive(Debug)]
-pub(super) struct UnderWay<'l> {
-    leases: &'l Leases,
+pub(super) struct UnderWay {
+    leases: Arc<Leases>,
     id: DeliveryId,
     lease: i64,
 }
@@ -36,8 +36,8 @@ impl Leases {
     }
 
     /// Starts an attempt under a lease, if it is still ours.
-    pub(super) fn start(&self, claimed: &Claimed, now: DateTime<Utc>) -> Option<UnderWay<'_>> {
-        let under_way = UnderWay { leases: self, id: claimed.id, lease: claimed.lease };
+    pub(super) fn start(self: &Arc<Self>, claimed: &Claimed, now: DateTime<Utc>) -> Option<UnderWay> {
+        let under_way = UnderWay { leases: Arc::clone(self), id: claimed.id, lease: claimed.lease };
         let held = self.lock().get(&claimed.id).copied();
         held.filter(|held| held.lease == claimed.lease && held.until > now).map(|_| under_way)
     }
@@ -50,10 +50,14 @@ impl Leases {
         }
     }
 
-    /// The leases that lapse at `until` or earlier.
+    /// The leases that lapse at `until` or earlier, in the order in which everybody locks deliveries.
     pub(super) fn lapsing(&self, until: DateTime<Utc>) -> Vec<(DeliveryId, i64)> {
         let held = self.lock();
-        held.iter().filter(|(_, held)| held.until <= until).map(|(id, held)| (*id, held.lease)).collect()
+        let lapsing = held.iter().filter(|(_, held)| held.until <= until).map(|(id, held)| (*id, held.lease));
+        let mut lapsing: Vec<_> = lapsing.collect();
+        drop(held);
+        lapsing.sort_unstable();
+        lapsing
     }
 
     /// Notes which of these were renewed; the others are lost.
@@ -74,7 +78,7 @@ impl Leases {
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.leases.let_go(self.id, self.lease);
     }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, error, info_span, warn};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::{Instrument, Span, debug, error, info_span, warn};
 
 mod attempt;
 mod lanes;
@@ -19,8 +20,8 @@ mod recorder;
 use crate::batch::{Batcher, Stopped};
 use crate::clock::Clock;
 use crate::config::{Dispatch, Vendors};
-use crate::delivery::{Claimed, Next};
-use crate::handover::{AttemptMade, Handover, InHand};
+use crate::delivery::Claimed;
+use crate::handover::{Handover, InHand};
 use crate::id::SubscriberId;
 use crate::random::Chance;
 use crate::sender::Sender;
@@ -29,8 +30,8 @@ use crate::subscriber::Subscriber;
 
 use attempt::Attempter;
 use lanes::Lanes;
-use leases::Leases;
-use recorder::Recorder;
+use leases::{Leases, UnderWay};
+use recorder::{Made, Recorder, Rest};
 
 /// The most deliveries that one claim takes.
 const CLAIM_LIMIT: usize = 512;
@@ -41,7 +42,7 @@ pub struct Dispatcher {
     store: Store,
     handover: Arc<Handover>,
     handed_over: Mutex<Option<mpsc::UnboundedReceiver<InHand>>>,
-    leases: Leases,
+    leases: Arc<Leases>,
     attempter: Attempter,
     recorder: Recorder,
     /// Reads subscribers as they are now; none where there is no such row.
@@ -49,7 +50,7 @@ pub struct Dispatcher {
     clock: Clock,
     settings: Dispatch,
     /// When the claiming loop looks next by itself, in microseconds.
-    claims_at: AtomicI64,
+    claims_at: Arc<AtomicI64>,
 }
 
 /// A subscriber as it is now, if its row is there and can be read.
@@ -66,6 +67,7 @@ enum Claim {
 }
 
 /// Says that a subscriber's attempt has ended, however it ended.
+#[derive(Debug)]
 struct Finished(mpsc::UnboundedSender<SubscriberId>, SubscriberId);
 
 impl Drop for Finished {
@@ -96,7 +98,9 @@ impl Dispatcher {
             let store = store.clone();
             async move { read_subscribers(&store, &ids).await }
         });
-        let recorder = Recorder::start(parts.store.clone(), tracker, stop);
+        let claims_at = Arc::new(AtomicI64::new(i64::MAX));
+        let (told, handover) = (Arc::clone(&claims_at), Arc::clone(&parts.handover));
+        let recorder = Recorder::start(parts.store.clone(), handover, told, parts.settings.in_hand, tracker, stop);
         let attempter = Attempter {
             sender: parts.sender,
             clock: parts.clock.clone(),
@@ -108,13 +112,13 @@ impl Dispatcher {
             store: parts.store,
             handover: parts.handover,
             handed_over: Mutex::new(Some(parts.handed_over)),
-            leases: Leases::default(),
+            leases: Arc::default(),
             attempter,
             recorder,
             subscribers,
             clock: parts.clock,
             settings: parts.settings,
-            claims_at: AtomicI64::new(i64::MAX),
+            claims_at,
         }
     }
 
@@ -146,18 +150,20 @@ impl Dispatcher {
             if taken.is_empty() {
                 return Ok(attempts);
             }
-            let tracker = TaskTracker::new();
+            let under_way = TaskTracker::new();
             let sends: Vec<_> = taken
                 .into_iter()
                 .map(|in_hand| {
                     self.leases.hold(&in_hand.claimed);
-                    let dispatcher = Arc::clone(self);
-                    tracker.spawn(async move { dispatcher.deliver(in_hand, ()).await })
+                    let (dispatcher, counted) = (Arc::clone(self), under_way.token());
+                    under_way.spawn(async move { dispatcher.deliver(in_hand, None, counted).await })
                 })
                 .collect();
             for send in sends {
                 attempts += usize::from(send.await.unwrap_or(false));
             }
+            under_way.close();
+            under_way.wait().await;
         }
     }
 
@@ -224,9 +230,9 @@ impl Dispatcher {
         let under_way = TaskTracker::new();
         while !stop.is_cancelled() {
             while let Some(in_hand) = lanes.start_next() {
-                let dispatcher = Arc::clone(self);
-                let finished = Finished(report.clone(), in_hand.claimed.subscriber_id);
-                under_way.spawn(async move { dispatcher.deliver(in_hand, finished).await });
+                let (dispatcher, counted) = (Arc::clone(self), under_way.token());
+                let finished = Some(Finished(report.clone(), in_hand.claimed.subscriber_id));
+                under_way.spawn(async move { dispatcher.deliver(in_hand, finished, counted).await });
             }
             tokio::select! {
                 biased;
@@ -285,8 +291,8 @@ impl Dispatcher {
 
     /// Makes one attempt, unless the delivery is no longer ours to make: whether it did. `finished` is
     /// dropped once the receiver has answered: it need not wait for the record, which holds the place,
-    /// unless that changes the subscriber.
-    async fn deliver(&self, in_hand: InHand, finished: impl Send) -> bool {
+    /// unless that changes the subscriber. `counted` is dropped after the record.
+    async fn deliver(&self, in_hand: InHand, finished: Option<Finished>, counted: TaskTrackerToken) -> bool {
         let InHand { claimed, place, made: told } = in_hand;
         let span = info_span!(
             "delivery",
@@ -294,55 +300,48 @@ impl Dispatcher {
             event.id = %claimed.event.id,
             subscriber.id = %claimed.subscriber_id
         );
-        let made = async {
-            let Some(_under_way) = self.leases.start(&claimed, self.clock.now()) else {
-                debug!("the lease of {} has lapsed; another process may have taken over", claimed.id);
-                self.leases.let_go(claimed.id, claimed.lease);
-                return false;
-            };
-            if self.handover.is_void(claimed.event.account_id, claimed.lease) {
-                debug!("{} is not attempted: its account was deleted, reset or restored", claimed.id);
-                // It may have been stored just after that; then it is due.
-                self.give_back(std::slice::from_ref(&claimed)).await;
-                self.handover.wake();
-                return false;
-            }
-            let subscriber = match self.subscribers.submit(claimed.subscriber_id).await {
-                Ok(Ok(subscriber)) => subscriber,
-                // Not given back: it would be claimed again at once, and fail again.
-                Ok(Err(failure)) => {
-                    error!("{} is not attempted before its lease lapses: {}", claimed.id, chain(&*failure));
-                    return false;
-                }
-                Err(Stopped) => return false,
-            };
-            let Some(subscriber) = subscriber.filter(|now| now.enabled && now.deleted_at.is_none()) else {
-                self.give_back(std::slice::from_ref(&claimed)).await;
-                return false;
-            };
+        let deliver = async {
+            let Some((lease, subscriber)) = self.is_to_be_made(&claimed).await else { return false };
             let record = self.attempter.make(&claimed, &subscriber).await;
             // What changes the subscriber must hold before the next attempt to it.
-            let finished = record.effect.is_some().then_some(finished);
-            let next = record.next;
-            let what = told.is_some().then(|| AttemptMade { outcome: record.attempt.outcome.clone(), next });
-            self.recorder.record(&claimed, record).await;
-            drop(finished);
-            if let (Some(told), Some(what)) = (told, what) {
-                // Whoever moved the account's clock may have given up.
-                let _ = told.send(what);
-            }
-            // The claiming loop sleeps until what it knew of; tell it of anything earlier.
-            if let Next::Rescheduled { at } = next
-                && claimed.at.is_none()
-                && at.timestamp_micros() < self.claims_at.load(Ordering::Acquire)
-            {
-                self.handover.wake();
-            }
+            let finished = finished.filter(|_| record.effect.is_some());
+            let (is_manual, span) = (claimed.at.is_some(), Span::current());
+            let rest = Rest { is_manual, lease, place, finished, told, counted, span };
+            self.recorder.record(Made { record, rest }).await;
             true
         };
-        let made = made.instrument(span).await;
-        drop(place);
-        made
+        deliver.instrument(span).await
+    }
+
+    /// The lease and the subscriber for an attempt; none if it is not to be made.
+    async fn is_to_be_made(&self, claimed: &Claimed) -> Option<(UnderWay, Arc<Subscriber>)> {
+        let Some(lease) = self.leases.start(claimed, self.clock.now()) else {
+            debug!("the lease of {} has lapsed; another process may have taken over", claimed.id);
+            self.leases.let_go(claimed.id, claimed.lease);
+            return None;
+        };
+        if self.handover.is_void(claimed.event.account_id, claimed.lease) {
+            debug!("{} is not attempted: its account was deleted, reset or restored", claimed.id);
+            // It may have been stored just after that; then it is due.
+            Box::pin(self.give_back(std::slice::from_ref(claimed))).await;
+            self.handover.wake();
+            return None;
+        }
+        let subscriber = match self.subscribers.submit(claimed.subscriber_id).await {
+            Ok(Ok(subscriber)) => subscriber,
+            // Not given back: it would be claimed again at once, and fail again.
+            Ok(Err(failure)) => {
+                error!("{} is not attempted before its lease lapses: {}", claimed.id, chain(&*failure));
+                return None;
+            }
+            Err(Stopped) => return None,
+        };
+        let usable = subscriber.filter(|now| now.enabled && now.deleted_at.is_none());
+        if usable.is_none() {
+            // Boxed, as what is rare should not make each attempt's task larger.
+            Box::pin(self.give_back(std::slice::from_ref(claimed))).await;
+        }
+        Some((lease, usable?))
     }
 
     fn lock_handed_over(&self) -> MutexGuard<'_, Option<mpsc::UnboundedReceiver<InHand>>> {

@@ -24,6 +24,8 @@ use crate::problem::FieldProblem;
 use crate::publish::{NewEvent, Published, Refused};
 use crate::store::{EventFilter, EventWithDeliveries, Page};
 
+/// Where events are published.
+pub(super) const PATH: &str = "/api/v1/events";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Says that the answer is the first event's, as other APIs say it.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");

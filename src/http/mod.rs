@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::Uri;
+use http::{Method, Uri};
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
@@ -153,9 +153,11 @@ fn guarded(api: &Api, routes: Router) -> Router {
 const LONGEST_REQUEST: Duration = Duration::from_secs(120);
 
 /// Runs a request to its end also when its client hangs up: what is cut off in the middle of a
-/// transaction would leave its connection in it.
+/// transaction would leave its connection in it. Publishing has a task of its own for that.
 async fn to_the_end(State(requests): State<TaskTracker>, request: Request, next: Next) -> Response {
-    let answered = requests.spawn(tokio::time::timeout(LONGEST_REQUEST, next.run(request))).await;
+    let is_published = request.method() == Method::POST && request.uri().path() == events::PATH;
+    let answer = tokio::time::timeout(LONGEST_REQUEST, next.run(request));
+    let answered = if is_published { Ok(answer.await) } else { requests.spawn(answer).await };
     match answered {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {

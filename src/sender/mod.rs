@@ -50,18 +50,18 @@ pub struct Sender {
     blocked: Arc<Blocked>,
     hosts: HostMap,
     tls: rustls::ClientConfig,
-    /// The spelling of header names, by the names in order.
-    spellings: Mutex<HashMap<Vec<String>, http::Extensions>>,
+    /// The spelling of header names, by the names in order, with a space behind each.
+    spellings: Mutex<HashMap<String, http::Extensions>>,
 }
 
 type HttpClient = Client<HttpsConnector<Mapped>, Full<Bytes>>;
 
 /// One request: a POST.
 #[derive(Debug)]
-pub struct Outgoing {
-    pub url: Url,
+pub struct Outgoing<'o> {
+    pub url: &'o Url,
     /// In the order and the spelling they are sent in; `Host` and `Content-Length` included.
-    pub headers: Vec<(String, String)>,
+    pub headers: &'o [(String, String)],
     pub body: Bytes,
     pub timeout: Duration,
     /// Whether the receiver's certificate must be one to trust.
@@ -88,37 +88,46 @@ impl Sender {
     }
 
     /// Sends one request and reads the answer, within the time-out. Redirects are not followed.
-    pub async fn send(&self, outgoing: Outgoing) -> Result<Response, NoAnswer> {
+    pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response, NoAnswer> {
         let client = if outgoing.check_cert {
             &self.client
         } else {
             self.unchecked.get_or_init(|| client(&self.blocked, &self.hosts, trusting_tls()))
         };
         let timeout = outgoing.timeout;
-        exchange(client, self.request(outgoing), timeout).await
+        match self.request(outgoing).await {
+            Ok(request) => exchange(client, request, timeout).await,
+            Err(error) => Err(no_answer(&*error, None)),
+        }
     }
 
     /// GETs a URL that is no receiver of webhooks, as [`send`](Self::send) does.
     pub async fn get(&self, url: &Url, timeout: Duration) -> Result<Response, NoAnswer> {
-        let request = async { Ok(Request::get(url.as_str()).body(Full::default())?) };
-        exchange(&self.client, request, timeout).await
+        match Request::get(url.as_str()).body(Full::default()) {
+            Ok(request) => exchange(&self.client, request, timeout).await,
+            Err(error) => Err(no_answer(&error, None)),
+        }
     }
 
-    async fn request(&self, outgoing: Outgoing) -> Result<Request<Full<Bytes>>, BoxError> {
+    async fn request(&self, outgoing: Outgoing<'_>) -> Result<Request<Full<Bytes>>, BoxError> {
         let mut request = Request::post(outgoing.url.as_str()).body(Full::new(outgoing.body))?;
-        for (name, value) in &outgoing.headers {
+        request.headers_mut().reserve(outgoing.headers.len());
+        for (name, value) in outgoing.headers {
             request.headers_mut().append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
         }
-        *request.extensions_mut() = self.spelling(outgoing.headers.into_iter().map(|(name, _)| name).collect()).await?;
+        *request.extensions_mut() = self.spelling(outgoing.headers).await?;
         Ok(request)
     }
 
-    async fn spelling(&self, names: Vec<String>) -> Result<http::Extensions, BoxError> {
+    async fn spelling(&self, headers: &[(String, String)]) -> Result<http::Extensions, BoxError> {
+        // No name holds a space.
+        let names = headers.iter().fold(String::with_capacity(256), |names, (name, _)| names + name + " ");
         let known = self.spellings.lock().unwrap_or_else(PoisonError::into_inner).get(&names).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
-        let learned = spelling::learn(&names).await?;
+        // Boxed, as it is rare and large.
+        let learned = Box::pin(spelling::learn(headers.iter().map(|(name, _)| name.as_str()))).await?;
         let mut spellings = self.spellings.lock().unwrap_or_else(PoisonError::into_inner);
         // Subscribers come and go with headers of their own; the map must not grow for ever.
         if spellings.len() >= 1_000 {
@@ -138,16 +147,12 @@ impl fmt::Debug for Sender {
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Makes a request and reads the answer, within the time-out.
-async fn exchange(
-    client: &HttpClient,
-    request: impl Future<Output = Result<Request<Full<Bytes>>, BoxError>>,
-    timeout: Duration,
-) -> Result<Response, NoAnswer> {
+async fn exchange(client: &HttpClient, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Response, NoAnswer> {
     // What came before the time-out passed is kept.
     let mut partial = None;
     match tokio::time::timeout(timeout, answer(client, request, &mut partial)).await {
         Ok(Ok(())) => Ok(partial.expect("an exchange that ended well has an answer")),
-        Ok(Err(error)) => Err(NoAnswer { error: classify(&*error), detail: chain(&*error), response: partial }),
+        Ok(Err(error)) => Err(no_answer(&*error, partial)),
         Err(_) => {
             let detail = format!("no complete answer within {}", humantime::format_duration(timeout));
             Err(NoAnswer { error: AttemptError::Timeout, detail, response: partial })
@@ -155,12 +160,15 @@ async fn exchange(
     }
 }
 
+fn no_answer(error: &(dyn StdError + 'static), response: Option<Response>) -> NoAnswer {
+    NoAnswer { error: classify(error), detail: chain(error), response }
+}
+
 async fn answer(
     client: &HttpClient,
-    request: impl Future<Output = Result<Request<Full<Bytes>>, BoxError>>,
+    mut request: Request<Full<Bytes>>,
     answer: &mut Option<Response>,
 ) -> Result<(), BoxError> {
-    let mut request = request.await?;
     let too_many = watch_interim_answers(&mut request);
     let (parts, body) = tokio::select! {
         answered = client.request(request) => answered?.into_parts(),

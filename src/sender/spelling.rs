@@ -17,13 +17,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 /// Learns the spelling of these header names.
-pub(super) async fn learn(names: &[String]) -> std::io::Result<Extensions> {
+pub(super) async fn learn<'n>(names: impl Iterator<Item = &'n str> + Clone) -> std::io::Result<Extensions> {
     let mut message = "GET / HTTP/1.1\r\n".to_owned();
-    for name in names.iter().filter(|name| !name.eq_ignore_ascii_case("content-length")) {
+    for name in names.clone().filter(|name| !name.eq_ignore_ascii_case("content-length")) {
         // Writing to a string cannot fail.
         let _ = write!(message, "{name}: 1\r\n");
     }
-    if let Some(length) = names.iter().find(|name| name.eq_ignore_ascii_case("content-length")) {
+    if let Some(length) = names.clone().find(|name| name.eq_ignore_ascii_case("content-length")) {
         let _ = write!(message, "{length}: 0\r\n");
     }
     message.push_str("\r\n");

@@ -20,6 +20,8 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How long a connection that is given back may take to answer.
 const ANSWERS_PING: Duration = Duration::from_secs(5);
+/// How many statements SQLite's writer keeps prepared.
+const WRITER_STATEMENTS: usize = 40;
 /// How long a connection may have been idle to be used without being asked first.
 const IDLE_UNASKED: Duration = Duration::from_secs(1);
 
@@ -149,6 +151,8 @@ impl Store {
         let lock = if in_memory { None } else { Some(lock_beside(connect.get_filename()).await?) };
         // In KiB. With the default of 2 MiB the writer has to read most pages again under load.
         let write = connect.clone().pragma("cache_size", "-16384");
+        // Texts of many rows are large once they are prepared.
+        let write = write.statement_cache_capacity(WRITER_STATEMENTS);
         let write = pool(1).connect_with(write).await.map_err(unreachable)?;
         SQLITE.run(&write).await.map_err(|error| refused(url.clone(), error))?;
         drop(lock);
