@@ -122,13 +122,23 @@ impl Dispatcher {
     /// Runs once: a second call returns at once.
     pub async fn run(self: &Arc<Self>, stop: &CancellationToken) {
         let Some(handed_over) = self.lock_handed_over().take() else { return };
+        tokio::join!(self.run_claims(stop), self.run_in_hand(handed_over, stop));
+    }
+
+    /// As [`run`](Self::run), but claims nothing: sends only what others here put in hand.
+    pub async fn run_without_claims(self: &Arc<Self>, stop: &CancellationToken) {
+        let Some(handed_over) = self.lock_handed_over().take() else { return };
+        self.run_in_hand(handed_over, stop).await;
+    }
+
+    async fn run_in_hand(self: &Arc<Self>, handed_over: mpsc::UnboundedReceiver<InHand>, stop: &CancellationToken) {
         // Attempts that are under way at the end still need their leases.
         let sent = CancellationToken::new();
         let sends = async {
             self.run_sends(handed_over, stop).await;
             sent.cancel();
         };
-        tokio::join!(self.run_claims(stop), self.run_renewals(&sent), sends);
+        tokio::join!(self.run_renewals(&sent), sends);
     }
 
     /// Sends everything that is in hand or due, and waits for the answers: the number of attempts
@@ -245,6 +255,9 @@ impl Dispatcher {
         }
         let waiting: Vec<Claimed> = waiting.into_iter().map(|in_hand| in_hand.claimed).collect();
         self.give_back(&waiting).await;
+        if !waiting.is_empty() {
+            self.handover.wake();
+        }
         under_way.close();
         under_way.wait().await;
     }
@@ -336,7 +349,7 @@ impl Dispatcher {
                 && claimed.at.is_none()
                 && at.timestamp_micros() < self.claims_at.load(Ordering::Acquire)
             {
-                self.handover.wake();
+                self.handover.wake_here();
             }
             true
         };
