@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
@@ -44,6 +45,8 @@ const MOST_TRIES: usize = 50;
 const MOST_WORLDS: usize = 256;
 /// How many timers are looked at in one go.
 const TIMERS_AT_ONCE: u32 = 64;
+/// The longest wait after the database has failed.
+const TRIES_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Why something in a world was not done. The texts are for the user.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -252,7 +255,7 @@ impl Scanner {
                 Ok(next) => next,
                 Err(failure) => {
                     error!("the scanner cannot go on: {failure}");
-                    None
+                    Some(self.clock.now() + TRIES_AGAIN_AFTER)
                 }
             };
             let poll = self.clock.now() + self.settings.poll_every;
