@@ -1,7 +1,8 @@
 //! Waking whoever waits for something to happen in an account.
 //!
-//! The store stirs an account after each commit of its. Another process on the same database cannot
-//! stir anybody here, so whoever waits also looks again by itself; see [`LOOK_AGAIN_AFTER`].
+//! The store stirs an account after each commit of its, and processes on one Postgres tell each other
+//! (`others.rs`). That may fail, and on SQLite nobody tells, so whoever waits also looks again by
+//! itself; see [`LOOK_AGAIN_AFTER`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -43,6 +44,16 @@ impl Activity {
         if let Some(stirred) = self.lock().get(&account_id) {
             stirred.send_replace(());
         }
+    }
+
+    /// Says that something may have been committed of any account.
+    pub fn stir_all(&self) {
+        self.lock().values().for_each(|stirred| stirred.send_replace(()));
+    }
+
+    /// Whether anybody waits.
+    pub fn is_watched(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Waits for whatever is committed from now on.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::delivery::{Claimed, Next, Outcome};
 use crate::id::{AccountId, SubscriberId};
+use crate::others::{Others, Told};
 
 /// From how many on accounts with void leases are forgotten.
 const MOST_VOIDED: usize = 4_096;
@@ -47,6 +48,7 @@ pub struct Handover {
     voided: Mutex<HashMap<AccountId, i64>>,
     /// Something may be due that the claims do not know of.
     wake: Notify,
+    others: Arc<Others>,
 }
 
 /// How many deliveries may be in hand.
@@ -81,18 +83,20 @@ pub struct Room {
 }
 
 impl Handover {
-    /// Makes the way, and the end that dispatch takes from.
+    /// Makes the way, and the end that dispatch takes from. With a `limit` of 0 no place is given, so
+    /// that publish hands nothing over.
     pub fn new(
         process_number: i64,
         lease: Duration,
         limit: usize,
         limit_per_subscriber: usize,
+        others: Arc<Others>,
     ) -> (Self, mpsc::UnboundedReceiver<InHand>) {
         let (queue, taken_from) = mpsc::unbounded_channel();
         let places = Places { limit, limit_per_subscriber, taken: Mutex::default(), freed: Notify::new() };
         let next_lease = AtomicI64::new(process_number << 32);
         let (voided, wake) = (Mutex::default(), Notify::new());
-        let handover = Self { queue, places: Arc::new(places), lease, next_lease, voided, wake };
+        let handover = Self { queue, places: Arc::new(places), lease, next_lease, voided, wake, others };
         (handover, taken_from)
     }
 
@@ -101,8 +105,15 @@ impl Handover {
         (self.next_lease.fetch_add(1, Ordering::Relaxed), self.lapses_at(now))
     }
 
-    /// Says that an account was deleted, reset or restored: no lease given so far holds in it.
+    /// Says that an account was deleted, reset or restored: no lease given so far holds in it, in no
+    /// process.
     pub fn void_leases(&self, account_id: AccountId) {
+        self.void_leases_here(account_id);
+        self.others.tell(Told::Voided(account_id));
+    }
+
+    /// As [`void_leases`](Self::void_leases), for those of this process.
+    pub fn void_leases_here(&self, account_id: AccountId) {
         let mut voided = self.voided.lock().unwrap_or_else(PoisonError::into_inner);
         // With nothing in hand hardly anybody will ask for the others any more.
         if voided.len() >= MOST_VOIDED && self.places.lock().all == 0 {
@@ -181,12 +192,18 @@ impl Handover {
         self.places.freed.notified().await;
     }
 
-    /// Says that something may have become due.
+    /// Says that something may have become due, in whatever process it is claimed.
     pub fn wake(&self) {
+        self.wake_here();
+        self.others.tell(Told::Deliveries);
+    }
+
+    /// As [`wake`](Self::wake), where it is for this process to claim, or another has said it.
+    pub fn wake_here(&self) {
         self.wake.notify_one();
     }
 
-    /// Waits for [`wake`](Self::wake).
+    /// Waits for [`wake_here`](Self::wake_here).
     pub async fn woken(&self) {
         self.wake.notified().await;
     }
@@ -226,7 +243,7 @@ mod tests {
 
     #[test]
     fn one_subscriber_cannot_take_every_place() {
-        let (handover, _queue) = Handover::new(1, Duration::from_secs(1), 3, 2);
+        let (handover, _queue) = Handover::new(1, Duration::from_secs(1), 3, 2, Arc::default());
         let id = |n| SubscriberId::generate(DateTime::UNIX_EPOCH, n, &mut Chance::from_seed(n).stream("id", n));
         let held: Vec<Place> = (0..2).filter_map(|_| handover.try_place(id(1))).collect();
         assert_eq!(held.len(), 2);
@@ -240,7 +257,7 @@ mod tests {
 
     #[test]
     fn leases_from_before_a_reset_are_void() {
-        let (handover, _queue) = Handover::new(1, Duration::from_secs(1), 1, 1);
+        let (handover, _queue) = Handover::new(1, Duration::from_secs(1), 1, 1, Arc::default());
         let lease = || handover.new_lease(DateTime::UNIX_EPOCH).0;
         let other = AccountId::generate(DateTime::UNIX_EPOCH, 1, &mut Chance::from_seed(1).stream("id", 1));
         let before = lease();
@@ -252,7 +269,9 @@ mod tests {
 
     #[test]
     fn leases_of_two_processes_are_never_alike() {
-        let lease = |process| Handover::new(process, Duration::from_secs(1), 1, 1).0.new_lease(DateTime::UNIX_EPOCH).0;
+        let lease = |process| {
+            Handover::new(process, Duration::from_secs(1), 1, 1, Arc::default()).0.new_lease(DateTime::UNIX_EPOCH).0
+        };
         assert_ne!(lease(1), lease(2));
     }
 }

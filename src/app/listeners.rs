@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use crate::config::{Config, VendorSettings};
 use crate::event::Vendor;
 use crate::http::{Api, router, vendor_router};
+use crate::role::Role;
 
 /// Bound addresses.
 #[derive(Debug)]
@@ -43,7 +44,8 @@ impl Listeners {
     pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
         let main = bind(config.server.listen).await?;
         let mut vendors = Vec::new();
-        for vendor in Vendor::ALL {
+        let served = Vendor::ALL.into_iter().filter(|_| config.server.roles.has(Role::Api));
+        for vendor in served {
             let VendorSettings { listen, tls_cert_file, tls_key_file, .. } = config.vendors.of(vendor);
             let Some(listen) = *listen else { continue };
             let has_tls = !tls_cert_file.as_os_str().is_empty();

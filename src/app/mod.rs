@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 mod listeners;
+mod relay;
 
 pub use listeners::{Listeners, bind};
 
@@ -26,15 +27,23 @@ use crate::handover::{Handover, InHand};
 use crate::http::{self, Api, Readiness, Stage, router};
 use crate::id::AccountId;
 use crate::init::{self, InitFile};
+use crate::others::Others;
 use crate::publish::Publisher;
 use crate::random::Chance;
+use crate::role::Role;
 use crate::scanner::Scanner;
 use crate::sender::Sender;
 use crate::store::{Installation, Store};
 use crate::watch::Watcher;
 
-fn handover(process_number: i64, settings: &Dispatch) -> (Handover, UnboundedReceiver<InHand>) {
-    Handover::new(process_number, settings.lease, settings.in_hand, settings.in_hand_per_subscriber)
+use relay::Relay;
+
+fn handover(process_number: i64, config: &Config, others: Arc<Others>) -> (Arc<Handover>, UnboundedReceiver<InHand>) {
+    let Dispatch { lease, in_hand, in_hand_per_subscriber, .. } = config.dispatch;
+    // What is published here is for another process to send.
+    let limit = if config.server.roles.has(Role::Dispatch) { in_hand } else { 0 };
+    let (handover, handed_over) = Handover::new(process_number, lease, limit, in_hand_per_subscriber, others);
+    (Arc::new(handover), handed_over)
 }
 
 /// How often the database is tidied.
@@ -66,9 +75,12 @@ async fn enter(config: &Config, store: &Store) -> anyhow::Result<(Installation, 
         format!("cannot write to the database {url}; a SQLite file needs write permission, and so do those ending in -wal and -shm beside it")
     })?;
     let chance = chance.of_process(installation.process_number);
-    let default_key = &config.auth.default_key;
-    let key_hash = (!default_key.is_empty()).then(|| ApiKey::new(default_key).hash());
-    store.set_default_key_hash(key_hash.as_deref()).await.context("auth.default_key cannot be used")?;
+    // The others may not have been told the key, and must not take it away.
+    if config.server.roles.has(Role::Api) {
+        let default_key = &config.auth.default_key;
+        let key_hash = (!default_key.is_empty()).then(|| ApiKey::new(default_key).hash());
+        store.set_default_key_hash(key_hash.as_deref()).await.context("auth.default_key cannot be used")?;
+    }
     if let Some(at) = config.clock.manual_from
         && store.account_clock(AccountId::DEFAULT).await?.is_none()
     {
@@ -86,6 +98,7 @@ pub struct App {
     pub scanner: Arc<Scanner>,
     pub clocks: Arc<Clocks>,
     api: Api,
+    relay: Relay,
     config: Config,
     /// The tasks that commit batches; `finish` ends them.
     writers: TaskTracker,
@@ -101,8 +114,7 @@ impl App {
         let finish = CancellationToken::new();
         writers.spawn(keep_tidy(store.clone(), clock.clone(), finish.clone()));
         let settings = config.dispatch.clone();
-        let (handover, handed_over) = handover(installation.process_number, &settings);
-        let handover = Arc::new(handover);
+        let (handover, handed_over) = handover(installation.process_number, &config, Arc::clone(store.others()));
         let publisher = Publisher::start(
             store.clone(),
             Arc::clone(&handover),
@@ -119,7 +131,9 @@ impl App {
             chance.clone(),
             config.scanner.clone(),
         ));
-        scanner.sync_schedules().await.context("cannot set the schedules of the settings")?;
+        if config.server.roles.has(Role::Scan) {
+            scanner.sync_schedules().await.context("cannot set the schedules of the settings")?;
+        }
         let sender = Arc::new(Sender::new(&settings)?);
         let parts = Parts {
             sender: Arc::clone(&sender),
@@ -134,6 +148,12 @@ impl App {
         let dispatcher = Arc::new(Dispatcher::new(parts, &writers, finish.clone()));
         let clocks = Clocks::new(store.clone(), Arc::clone(&handover), Arc::clone(&scanner), clock.clone());
         let clocks = Arc::new(clocks);
+        let relay = Relay {
+            store: store.clone(),
+            handover: Arc::clone(&handover),
+            scanner: Arc::clone(&scanner),
+            process_number: installation.process_number,
+        };
         let api = Api::new(http::Parts {
             store: store.clone(),
             publisher,
@@ -151,8 +171,9 @@ impl App {
             body_limit_bytes: config.server.body_limit_bytes,
             batch_body_limit_bytes: config.server.batch_body_limit_bytes,
             readiness: Readiness::default(),
+            roles: config.server.roles.clone(),
         });
-        Ok(Self { store, clock, dispatcher, scanner, clocks, api, config, writers, finish })
+        Ok(Self { store, clock, dispatcher, scanner, clocks, api, relay, config, writers, finish })
     }
 
     /// The HTTP surface, for serving it elsewhere than [`run`](Self::run) does.
@@ -160,7 +181,8 @@ impl App {
         router(self.api.clone())
     }
 
-    /// Binds the address in `server.listen`, and those of the vendors' own APIs.
+    /// Binds the address in `server.listen`, and those of the vendors' own APIs where this process has the
+    /// role `api`.
     pub async fn bind(&self) -> anyhow::Result<Listeners> {
         Listeners::bind(&self.config).await
     }
@@ -171,7 +193,7 @@ impl App {
         self.start(listeners, &[], stop).await?.ended().await
     }
 
-    /// Serves, applies the init files, and then dispatches. If the files cannot be applied, nothing
+    /// Serves, applies the init files, and then plays its roles. If the files cannot be applied, nothing
     /// of them is, and nothing runs any more.
     pub async fn start(
         self,
@@ -181,6 +203,7 @@ impl App {
     ) -> anyhow::Result<Running> {
         let limit = self.config.server.shutdown_limit;
         let tasks = TaskTracker::new();
+        self.start_relay();
         self.api.readiness.set(Stage::Initialising);
         let serving = tasks.spawn({
             let (api, stop) = (self.api.clone(), stop.clone());
@@ -195,6 +218,10 @@ impl App {
             self.close().await;
             return Err(failure.into());
         }
+        if !files.is_empty() {
+            // Their timers may be for another process.
+            scanner.wake();
+        }
         self.api.readiness.set(Stage::Serving);
         let (too_late, stop_dispatch) = (CancellationToken::new(), CancellationToken::new());
         tasks.spawn({
@@ -206,23 +233,42 @@ impl App {
                 too_late.cancel();
             }
         });
-        let dispatcher = Arc::clone(&self.dispatcher);
-        let dispatching = tasks.spawn({
-            let stop = stop_dispatch.clone();
-            async move { dispatcher.run(&stop).await }
-        });
-        let scanner = Arc::clone(&self.scanner);
-        let scanning = tasks.spawn({
-            let stop = stop.clone();
-            async move {
-                // A defect in one rule must not end all that goes on by itself.
-                while AssertUnwindSafe(scanner.run(&stop)).catch_unwind().await.is_err() {
-                    error!("the scanner panicked and goes on");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-        });
+        let dispatching = self.start_dispatch(&tasks, stop_dispatch.clone());
+        let scanning = self.start_scan(&tasks, stop.clone());
         Ok(Running { app: self, stop, stop_dispatch, too_late, serving, dispatching, scanning })
+    }
+
+    /// Starts to wake other processes and to be woken by them, where the database carries that.
+    fn start_relay(&self) {
+        if self.store.can_notify() {
+            self.store.others().reach();
+            self.writers.spawn(self.relay.clone().speak(self.finish.clone()));
+            self.writers.spawn(self.relay.clone().hear(self.finish.clone()));
+        }
+    }
+
+    fn start_dispatch(&self, tasks: &TaskTracker, stop: CancellationToken) -> JoinHandle<()> {
+        let dispatcher = Arc::clone(&self.dispatcher);
+        let claims = self.config.server.roles.has(Role::Dispatch);
+        tasks.spawn(async move {
+            match claims {
+                true => dispatcher.run(&stop).await,
+                // Whoever moves an account's clock puts in hand what that makes due, and awaits it.
+                false => dispatcher.run_without_claims(&stop).await,
+            }
+        })
+    }
+
+    fn start_scan(&self, tasks: &TaskTracker, stop: CancellationToken) -> JoinHandle<()> {
+        let scanner = self.config.server.roles.has(Role::Scan).then(|| Arc::clone(&self.scanner));
+        tasks.spawn(async move {
+            let Some(scanner) = scanner else { return };
+            // A defect in one rule must not end all that goes on by itself.
+            while AssertUnwindSafe(scanner.run(&stop)).catch_unwind().await.is_err() {
+                error!("the scanner panicked and goes on");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        })
     }
 
     /// Commits what is gathered and closes the database.

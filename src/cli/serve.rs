@@ -12,12 +12,13 @@ use super::{Global, stop_on_signals};
 use crate::app::{App, Listeners};
 use crate::clock::Clock;
 use crate::config::{AuthMode, Config, hide_password};
+use crate::role::Role;
 use crate::{init, telemetry};
 
-/// Run the daemon: the API, and the dispatcher that sends webhooks.
+/// Run the daemon: the API, the dispatcher that sends webhooks, and the scanner.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  scanhook serve\n  scanhook serve --ephemeral --listen 127.0.0.1:0 --ready-file ready.json --init init.yaml\n  scanhook serve --database-url postgres://me@127.0.0.1/scanhook --config scanhook.toml"
+    after_help = "Examples:\n  scanhook serve\n  scanhook serve --ephemeral --listen 127.0.0.1:0 --ready-file ready.json --init init.yaml\n  scanhook serve --database-url postgres://me@127.0.0.1/scanhook --config scanhook.toml\n  scanhook serve --role dispatch --listen 127.0.0.1:7227 --database-url postgres://me@127.0.0.1/scanhook"
 )]
 pub(super) struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:7226].
@@ -26,6 +27,10 @@ pub(super) struct Args {
     /// sqlite:FILE or postgres://… [default: sqlite:scanhook.db].
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
+    /// Play only these parts, while other processes on the same database play the rest: api, dispatch,
+    /// scan; may be repeated [default: all].
+    #[arg(long, value_name = "ROLE,…")]
+    role: Vec<String>,
     /// Connect to another host in place of one, such as localhost=host.docker.internal; may be repeated.
     #[arg(long, value_name = "FROM=TO")]
     map_host: Vec<String>,
@@ -41,7 +46,7 @@ pub(super) struct Args {
     /// A YAML file, or a folder of them, of what is there from the start; may be repeated.
     #[arg(long, value_name = "FILE_OR_FOLDER")]
     init: Vec<PathBuf>,
-    /// Write JSON here once all is ready: url, vendors, api_key, pid, database. Removed at the end.
+    /// Write JSON here once all is ready: url, vendors, api_key, pid, database, roles. Removed at the end.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
@@ -52,6 +57,9 @@ impl Args {
         let mut flags = Vec::new();
         flags.extend(self.listen.clone().map(|listen| ("server.listen", listen, "--listen")));
         flags.extend(self.database_url.clone().map(|url| ("database.url", url, "--database-url")));
+        if !self.role.is_empty() {
+            flags.push(("server.roles", self.role.join(","), "--role"));
+        }
         if !self.map_host.is_empty() {
             let pairs = serde_json::Value::from(self.map_host.clone()).to_string();
             flags.push(("dispatch.map_hosts", pairs, "--map-host"));
@@ -80,6 +88,7 @@ fn about(config: &Config, listeners: &Listeners) -> anyhow::Result<Value> {
         "api_key": api_key,
         "pid": std::process::id(),
         "database": hide_password(&config.database.url),
+        "roles": config.server.roles,
     }))
 }
 
@@ -101,13 +110,17 @@ pub(super) async fn run(global: &Global, args: Args) -> anyhow::Result<()> {
     if global.json {
         say!("{about}");
     } else {
-        say!("scanhook {} listens on {url} (try {url}/api/docs)", env!("CARGO_PKG_VERSION"));
+        let roles = &config.server.roles;
+        let what = if roles.has(Role::Api) { format!(" (try {url}/api/docs)") } else { String::new() };
+        let only = if roles.missing().is_empty() { String::new() } else { format!(", with the roles {roles} only") };
+        say!("scanhook {} listens on {url}{what}{only}", env!("CARGO_PKG_VERSION"));
         for (vendor, url) in &vendors {
             say!("the API of {vendor} by itself: {url}");
         }
     }
     let database = hide_password(&config.database.url);
-    info!(%url, %database, "listening on {url}, database {database}");
+    let roles = &config.server.roles;
+    info!(%url, %database, %roles, "listening on {url}, database {database}, roles {roles}");
     let ended = running.ended();
     tokio::pin!(ended);
     let served = tokio::select! {

@@ -22,6 +22,7 @@ pub use sources::{ConfigErrors, Origin, Sources, environment};
 
 use crate::clock::check_time;
 use crate::event::Vendor;
+use crate::role::{Role, Roles};
 use crate::schedule::{RetrySchedule, human};
 use crate::world::ticks::NewSchedule;
 
@@ -49,6 +50,8 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Server {
     pub listen: SocketAddr,
+    /// Which parts this process plays.
+    pub roles: Roles,
     pub body_limit_bytes: usize,
     pub batch_body_limit_bytes: usize,
     #[serde(with = "human")]
@@ -327,9 +330,14 @@ impl Config {
                 );
             }
         }
+        // Where nobody is let in, it does not matter who may.
+        let serves_api = self.server.roles.has(Role::Api);
         let keyless = self.auth.mode == AuthMode::Keys && self.auth.default_key.is_empty();
-        require(!keyless, "auth.default_key: must be set when auth.mode is \"keys\"");
-        problems.extend(self.exposures());
+        require(!(keyless && serves_api), "auth.default_key: must be set when auth.mode is \"keys\"");
+        problems.extend(self.roles_problem());
+        if serves_api {
+            problems.extend(self.exposures());
+        }
         let mut require = |holds: bool, problem: &str| {
             if !holds {
                 problems.push(problem.to_owned());
@@ -342,6 +350,24 @@ impl Config {
             "log.level: must be error, warn, info, debug, trace, or a filter such as info,sqlx=debug",
         );
         problems
+    }
+
+    /// What is wrong with the roles.
+    fn roles_problem(&self) -> Option<String> {
+        let roles = &self.server.roles;
+        if roles.is_empty() {
+            return Some(
+                "server.roles: name at least one of api, dispatch and scan, or leave it out for all".to_owned(),
+            );
+        }
+        let file = self.database.url.strip_prefix("sqlite:").unwrap_or_default();
+        let in_memory = file.strip_prefix("//").unwrap_or(file) == ":memory:";
+        let missing = roles.missing();
+        (in_memory && !missing.is_empty()).then(|| {
+            format!(
+                "server.roles: {missing} is missing, and no other process can do that in a database in memory; leave the roles out for all of them, or give a file or Postgres by database.url (--database-url)"
+            )
+        })
     }
 
     /// What is wrong with the addresses that are listened on.

@@ -266,6 +266,8 @@ mod tests {
         assert!(errors.to_string().contains("can be reached from elsewhere"));
         assert!(load(&[listen, ("SCANHOOK__AUTH__MODE", "open-to-anyone")]).is_ok());
         assert!(load(&[listen, ("SCANHOOK__AUTH__MODE", "keys")]).is_err());
+        // Without the role api there is nothing to be opened.
+        assert!(load(&[listen, ("SCANHOOK__SERVER__ROLES", "dispatch,scan")]).is_ok());
         assert!(load(&[listen, ("SCANHOOK__AUTH__MODE", "keys"), ("SCANHOOK__AUTH__DEFAULT_KEY", "k")]).is_ok());
     }
 

@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn handover() -> Handover {
-        Handover::new(1, Duration::from_secs(1), 100, 100).0
+        Handover::new(1, Duration::from_secs(1), 100, 100, std::sync::Arc::default()).0
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +37,8 @@ use recorder::{Made, Recorder, Rest};
 
 /// The most deliveries that one claim takes.
 const CLAIM_LIMIT: usize = 512;
+/// The longest wait after the database has failed.
+const TRIES_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Sends what is due and records what became of it.
 #[derive(Debug)]
@@ -126,13 +130,23 @@ impl Dispatcher {
     /// Runs once: a second call returns at once.
     pub async fn run(self: &Arc<Self>, stop: &CancellationToken) {
         let Some(handed_over) = self.lock_handed_over().take() else { return };
+        tokio::join!(self.run_claims(stop), self.run_in_hand(handed_over, stop));
+    }
+
+    /// As [`run`](Self::run), but claims nothing: sends only what others here put in hand.
+    pub async fn run_without_claims(self: &Arc<Self>, stop: &CancellationToken) {
+        let Some(handed_over) = self.lock_handed_over().take() else { return };
+        self.run_in_hand(handed_over, stop).await;
+    }
+
+    async fn run_in_hand(self: &Arc<Self>, handed_over: mpsc::UnboundedReceiver<InHand>, stop: &CancellationToken) {
         // Attempts that are under way at the end still need their leases.
         let sent = CancellationToken::new();
         let sends = async {
             self.run_sends(handed_over, stop).await;
             sent.cancel();
         };
-        tokio::join!(self.run_claims(stop), self.run_renewals(&sent), sends);
+        tokio::join!(self.run_renewals(&sent), sends);
     }
 
     /// Sends everything that is in hand or due, and waits for the answers: the number of attempts
@@ -190,21 +204,22 @@ impl Dispatcher {
         while !stop.is_cancelled() {
             // Until the loop knows when it looks next, whatever is rescheduled must wake it.
             self.claims_at.store(i64::MAX, Ordering::Release);
+            let claimed_at = self.clock.now();
             match self.claim().await {
                 Ok(Claim::MoreMayBeDue) => (),
-                Ok(claim) => self.wait_for_due(claim == Claim::ShortOfRoom, stop).await,
+                Ok(claim) => self.wait_for_due(claimed_at, claim == Claim::ShortOfRoom, stop).await,
                 Err(error) => self.back_off(&error, stop).await,
             }
         }
     }
 
-    async fn wait_for_due(&self, is_short_of_room: bool, stop: &CancellationToken) {
-        let now = self.clock.now();
-        let next_due = match self.store.next_due(now).await {
+    /// Waits until something that was not due by `claimed_at` may be.
+    async fn wait_for_due(&self, claimed_at: DateTime<Utc>, is_short_of_room: bool, stop: &CancellationToken) {
+        let next_due = match self.store.next_due(claimed_at).await {
             Ok(next_due) => next_due,
             Err(error) => return self.back_off(&error, stop).await,
         };
-        let poll = now + self.settings.poll_every;
+        let poll = self.clock.now() + self.settings.poll_every;
         let at = next_due.map_or(poll, |due| due.min(poll));
         self.claims_at.store(at.timestamp_micros(), Ordering::Release);
         tokio::select! {
@@ -217,10 +232,11 @@ impl Dispatcher {
 
     /// Waits a little after the database has failed.
     async fn back_off(&self, failure: &Error, stop: &CancellationToken) {
+        let wait = self.settings.poll_every.min(TRIES_AGAIN_AFTER);
         error!(error = %chain(failure), "cannot claim deliveries: {}", chain(failure));
         tokio::select! {
             () = stop.cancelled() => (),
-            () = self.clock.sleep_until(self.clock.now() + self.settings.poll_every) => (),
+            () = self.clock.sleep_until(self.clock.now() + wait) => (),
         }
     }
 
@@ -251,6 +267,9 @@ impl Dispatcher {
         }
         let waiting: Vec<Claimed> = waiting.into_iter().map(|in_hand| in_hand.claimed).collect();
         self.give_back(&waiting).await;
+        if !waiting.is_empty() {
+            self.handover.wake();
+        }
         under_way.close();
         under_way.wait().await;
     }

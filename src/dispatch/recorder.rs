@@ -104,7 +104,7 @@ impl Afterwards {
             && !is_manual
             && at.timestamp_micros() < self.claims_at.load(Ordering::Acquire)
         {
-            self.handover.wake();
+            self.handover.wake_here();
         }
         drop(counted);
     }

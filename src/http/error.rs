@@ -8,6 +8,7 @@ use tracing::error;
 use crate::problem::FieldProblem;
 use crate::publish::Refused;
 use crate::register::Unusable;
+use crate::role::Roles;
 use crate::scanner::{self, Refusal};
 use crate::store;
 
@@ -122,6 +123,14 @@ impl Problem {
     pub fn method_not_allowed() -> Self {
         let detail = "this path does not take this method; see /api/docs";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here", detail)
+    }
+
+    /// The process does not have the role `api`.
+    pub fn no_api_here(roles: &Roles) -> Self {
+        let detail = format!(
+            "this process has the roles {roles} only; ask one that has `api`, or add `api` to its `serve --role` (server.roles)"
+        );
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "no-api-here", "This process does not serve the API", detail)
     }
 
     /// What is asked for does not fit the present state.

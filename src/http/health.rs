@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::Api;
 use super::error::Problem;
+use crate::role::{Role, Roles};
 
 /// How long the database may take to answer. Whoever asks does not wait long.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -70,8 +71,17 @@ pub(super) async fn once_initialised(State(readiness): State<Readiness>, request
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
-    /// `live` or `ready`.
+    /// `live`.
     status: &'static str,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Ready {
+    /// `ready`.
+    status: &'static str,
+    /// What this process does; other processes on its database do the rest.
+    #[schema(value_type = Vec<Role>)]
+    roles: Roles,
 }
 
 /// Say whether the process answers.
@@ -87,18 +97,18 @@ async fn live() -> Json<Health> {
 #[utoipa::path(
     get, path = "/readyz", tag = "health", security(()),
     responses(
-        (status = 200, description = "It can", body = Health),
+        (status = 200, description = "It can", body = Ready),
         (status = 503, description = "Something is missing; `detail` says what", body = Problem),
     )
 )]
-async fn ready(State(api): State<Api>) -> Result<Json<Health>, Problem> {
+async fn ready(State(api): State<Api>) -> Result<Json<Ready>, Problem> {
     match api.readiness.stage() {
         Stage::Initialising => return Err(Problem::not_ready("init files are being applied")),
         Stage::Stopping => return Err(Problem::not_ready("scanhook is stopping")),
         Stage::Serving => (),
     }
     match tokio::time::timeout(ANSWERS_WITHIN, api.store.ping()).await {
-        Ok(Ok(())) => Ok(Json(Health { status: "ready" })),
+        Ok(Ok(())) => Ok(Json(Ready { status: "ready", roles: api.roles.clone() })),
         Ok(Err(failure)) => Err(Problem::not_ready(failure.to_string())),
         Err(_) => {
             let limit = humantime::format_duration(ANSWERS_WITHIN);

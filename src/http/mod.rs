@@ -54,6 +54,7 @@ use crate::event::Vendor;
 use crate::handover::Handover;
 use crate::publish::Publisher;
 use crate::random::Chance;
+use crate::role::{Role, Roles};
 use crate::scanner::Scanner;
 use crate::sender::Sender;
 use crate::store::Store;
@@ -97,6 +98,8 @@ pub struct Parts {
     pub body_limit_bytes: usize,
     pub batch_body_limit_bytes: usize,
     pub readiness: Readiness,
+    /// What this process does; without the role `api` it answers no more than whether it is well.
+    pub roles: Roles,
 }
 
 fn routes() -> OpenApiRouter<Api> {
@@ -123,8 +126,14 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(health::router())
 }
 
-/// The whole HTTP surface.
+/// The whole HTTP surface; without the role `api` that is health.
 pub fn router(api: Api) -> Router {
+    if !api.roles.has(Role::Api) {
+        let (health, _) = health::router().with_state(api.clone()).split_for_parts();
+        let elsewhere = Problem::no_api_here(&api.roles);
+        let refuse = async move || elsewhere;
+        return guarded(&api, health.method_not_allowed_fallback(refuse.clone()).fallback(refuse));
+    }
     let docs = SwaggerUi::new("/api/docs").config(Config::from(description::PATH));
     let (routes, _) = routes().split_for_parts();
     let routes = routes.route(description::PATH, get(description::show));

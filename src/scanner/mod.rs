@@ -5,7 +5,9 @@
 //! meanwhile. So a crash leaves nothing half told, and no timer is acted on twice.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
@@ -29,6 +31,7 @@ use crate::clock::Clock;
 use crate::config::{ScannerSettings, Validation};
 use crate::event::Vendor;
 use crate::id::{AccountId, ObjectId};
+use crate::others::Told;
 use crate::problem::FieldProblem;
 use crate::publish::{NewEvent, Publisher, Refused};
 use crate::random::Chance;
@@ -42,6 +45,8 @@ const MOST_TRIES: usize = 50;
 const MOST_WORLDS: usize = 256;
 /// How many timers are looked at in one go.
 const TIMERS_AT_ONCE: u32 = 64;
+/// The longest wait after the database has failed.
+const TRIES_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Why something in a world was not done. The texts are for the user.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -88,6 +93,8 @@ pub struct Scanner {
     worlds: Mutex<HashMap<AccountId, Arc<tokio::sync::Mutex<World>>>>,
     /// A timer may have been set.
     wake: Notify,
+    /// This process goes on with timers; otherwise another must be told of them.
+    runs: AtomicBool,
 }
 
 /// What the rules of a world are given beside it.
@@ -100,7 +107,8 @@ pub struct Rules<'s> {
 impl Scanner {
     /// Makes the scanner. Nothing goes on by itself before [`run`](Self::run).
     pub fn new(store: Store, publisher: Publisher, clock: Clock, chance: Chance, settings: ScannerSettings) -> Self {
-        Self { store, publisher, clock, chance, settings, worlds: Mutex::default(), wake: Notify::new() }
+        let (worlds, wake, runs) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
+        Self { store, publisher, clock, chance, settings, worlds, wake, runs }
     }
 
     /// Changes an account's world. `act` may be called again if another process changes the world
@@ -124,7 +132,7 @@ impl Scanner {
                     world.forget_finished();
                     *kept = world;
                     if sets_timer {
-                        self.wake.notify_one();
+                        self.wake();
                     }
                     return Ok(value);
                 }
@@ -221,8 +229,16 @@ impl Scanner {
         Ok(count)
     }
 
-    /// Has [`run`](Self::run) look at once for what is due.
+    /// Has [`run`](Self::run) look at once for what is due, in whatever process it runs.
     pub fn wake(&self) {
+        self.wake_here();
+        if !self.runs.load(Ordering::Relaxed) {
+            self.store.others().tell(Told::Timers);
+        }
+    }
+
+    /// As [`wake`](Self::wake), when another process has said it.
+    pub fn wake_here(&self) {
         self.wake.notify_one();
     }
 
@@ -233,12 +249,13 @@ impl Scanner {
 
     /// Goes on with whatever falls due, until `stop`.
     pub async fn run(&self, stop: &CancellationToken) {
+        self.runs.store(true, Ordering::Relaxed);
         while !stop.is_cancelled() {
             let at = match self.go_on_with_all().await {
                 Ok(next) => next,
                 Err(failure) => {
                     error!("the scanner cannot go on: {failure}");
-                    None
+                    Some(self.clock.now() + TRIES_AGAIN_AFTER)
                 }
             };
             let poll = self.clock.now() + self.settings.poll_every;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, SqlitePool};
 
-use crate::activity::Activity;
+use crate::activity::{Activity, Watching};
 use crate::id::AccountId;
+use crate::others::{Others, Told};
 
 mod accounts;
 mod bench;
@@ -22,6 +23,7 @@ mod deliveries;
 mod events;
 mod init;
 mod lists;
+mod notify;
 mod one_go;
 mod open;
 mod reset;
@@ -38,6 +40,7 @@ pub use deliveries::{DeliveryDetail, Redelivered};
 pub use events::{EventWithDeliveries, Inserted, NewDelivery, Publication, Tenants};
 pub use init::{Along, AppliedFile, Made, MadeKind};
 pub use lists::{DeliveryFilter, EventFilter, ListedDelivery, Page};
+pub use notify::Ear;
 pub use open::OpenError;
 pub use vendor_events::{VendorEvents, Window};
 pub use waiting::{Owed, OwedDelivery, Present, Scheduled};
@@ -91,6 +94,8 @@ pub struct Store {
     answer_timeout: Duration,
     /// Told of every commit that whoever waits may be waiting for.
     activity: Arc<Activity>,
+    /// What other processes on the same database are told.
+    others: Arc<Others>,
 }
 
 #[derive(Debug, Clone)]
@@ -238,9 +243,24 @@ impl Store {
         &self.activity
     }
 
+    /// What other processes on the same database are told.
+    pub fn others(&self) -> &Arc<Others> {
+        &self.others
+    }
+
+    /// Waits for whatever is committed in an account from now on.
+    pub fn watch(&self, account_id: AccountId) -> Watching {
+        let watching = self.activity.watch(account_id);
+        self.others.tell(Told::Waiting);
+        watching
+    }
+
     /// Wakes whoever waits for something to be committed in these accounts.
     fn stir(&self, accounts: impl IntoIterator<Item = AccountId>) {
-        accounts.into_iter().for_each(|account_id| self.activity.stir(account_id));
+        for account_id in accounts {
+            self.activity.stir(account_id);
+            self.others.tell(Told::Stirred(account_id));
+        }
     }
 
     /// How many commits are worth being under way at once: Postgres makes one write to its disk of

@@ -107,7 +107,12 @@ impl Store {
             .map_err(unreachable)?;
         // The migrator takes an advisory lock by itself.
         POSTGRES.run(&pool).await.map_err(|error| refused(url, error))?;
-        Ok(Self { pools: Pools::Postgres(pool), answer_timeout: options.answer_timeout, activity: Arc::default() })
+        Ok(Self {
+            pools: Pools::Postgres(pool),
+            answer_timeout: options.answer_timeout,
+            activity: Arc::default(),
+            others: Arc::default(),
+        })
     }
 
     async fn open_sqlite(options: &Database, file: &str, url: String) -> Result<Self, OpenError> {
@@ -166,6 +171,7 @@ impl Store {
             pools: Pools::Sqlite { write, read, tidy },
             answer_timeout: options.answer_timeout,
             activity: Arc::default(),
+            others: Arc::default(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! Waiting for an account: until it has settled, or until an expectation holds.
 //!
 //! Whoever waits is woken by what is committed, and looks again every second all the same, since
-//! another process on the same database cannot wake anybody here. `within` is by the service's clock.
+//! what another process on the same database commits may wake nobody here. `within` is by the
+//! service's clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl Watcher {
 
     /// From now on, for this long. A first look comes at once.
     fn pace(&self, account_id: AccountId, within: Duration) -> Pace {
-        let watching = self.store.activity().watch(account_id);
+        let watching = self.store.watch(account_id);
         let deadline = self.clock.now() + within;
         Pace { watching, clock: self.clock.clone(), deadline, is_last: within.is_zero() }
     }

@@ -19,6 +19,7 @@ mod probely_api;
 mod probely_objects;
 mod publish;
 mod reading;
+mod roles;
 mod scenarios;
 mod signatures;
 mod startup;

@@ -153,7 +153,10 @@ async fn while_the_database_is_away_the_daemon_lives_and_is_not_ready() {
     let (proxy, behind) = Proxy::of(&database).await;
     let daemon = Daemon::start_with(&behind, &[], &[("SCANHOOK__DATABASE__ANSWER_TIMEOUT", "500ms")]).await;
     let check = || async { scanhook(&["healthcheck", "--url", &daemon.url]).await };
-    assert_eq!(get(&daemon, "/readyz", "").await, (200, json!({"status": "ready"})));
+    assert_eq!(
+        get(&daemon, "/readyz", "").await,
+        (200, json!({"status": "ready", "roles": ["api", "dispatch", "scan"]}))
+    );
     assert_eq!(check().await.status.code(), Some(0));
     proxy.is_away.send_replace(true);
     proxy.frozen.send_modify(|freezes| *freezes += 1);

@@ -30,8 +30,8 @@ fn read(path: &str) -> String {
 
 /// The layers, lowest first. A module imports from lower layers; within one only where marked.
 const LAYERS: [(&[&str], bool); 12] = [
-    (&["id", "clock", "random", "problem", "json", "words", "batch", "activity"], true),
-    (&["event", "account", "schedule", "subscriber", "delivery", "expectation", "world"], true),
+    (&["id", "clock", "random", "problem", "json", "words", "batch", "activity", "others"], true),
+    (&["event", "account", "role", "schedule", "subscriber", "delivery", "expectation", "world"], true),
     (&["config"], false),
     (&["vendors", "store", "handover", "telemetry", "sender"], false),
     (&["publish", "register", "watch"], false),
