@@ -60,6 +60,7 @@ impl<T: Send + 'static> Batches<T> {
                     break;
                 }
                 if !gathered.is_empty() {
+                    gather_what_is_ready(&mut waiting, &mut gathered).await;
                     commits.push(commit(std::mem::take(&mut gathered)));
                 }
             }
@@ -70,6 +71,23 @@ impl<T: Send + 'static> Batches<T> {
     /// Hands over an item; waits while too many wait already.
     pub async fn put(&self, item: T) -> Result<(), Stopped> {
         self.queue.send(item).await.map_err(|_| Stopped)
+    }
+}
+
+/// Lets whoever can run at once hand over as well: under load that makes a batch several times as
+/// large, and a lone item waits for nobody.
+async fn gather_what_is_ready<T>(waiting: &mut mpsc::Receiver<T>, gathered: &mut Vec<T>) {
+    loop {
+        let before = gathered.len();
+        tokio::task::yield_now().await;
+        while gathered.len() < MOST
+            && let Ok(item) = waiting.try_recv()
+        {
+            gathered.push(item);
+        }
+        if gathered.len() == before || gathered.len() == MOST {
+            return;
+        }
     }
 }
 

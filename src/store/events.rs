@@ -43,7 +43,7 @@ pub struct NewDelivery {
 #[derive(Debug)]
 pub struct Tenants {
     /// The enabled subscribers, oldest first.
-    pub subscribers: Vec<Subscriber>,
+    pub subscribers: Vec<Arc<Subscriber>>,
     /// Where the clocks stand of those accounts that have one of their own.
     pub clocks: HashMap<AccountId, DateTime<Utc>>,
 }
@@ -201,7 +201,7 @@ impl Store {
         if let Some(along) = along {
             store_along(&mut tx, along).await?;
         }
-        let subscribers = self.hold_enabled_subscribers(&mut tx, accounts).await?;
+        let subscribers = self.hold_enabled_subscribers(&mut tx, accounts).await?.into_iter().map(Arc::new).collect();
         let clocks = held.iter().filter_map(|(id, now)| Some((*id, (*now)?))).collect();
         let (publications, rest) = plan(Tenants { subscribers, clocks });
         let storable: Vec<&Publication> =

@@ -46,6 +46,8 @@ pub use vendor_events::{VendorEvents, Window};
 pub use waiting::{Owed, OwedDelivery, Present, Scheduled};
 pub use world::WorldChange;
 
+use one_go::Kept;
+
 /// The most rows that one statement inserts or updates: a power of two, so that few texts of each
 /// statement are prepared, and small enough for SQLite's limit on parameters.
 const ROWS_AT_ONCE: usize = 128;
@@ -107,6 +109,8 @@ enum Pools {
         read: SqlitePool,
         /// One connection for checkpoints; none in memory.
         tidy: Option<SqlitePool>,
+        /// What publishing knows of accounts.
+        kept: Arc<Kept>,
     },
     Postgres(PgPool),
 }
@@ -151,10 +155,11 @@ macro_rules! read {
 macro_rules! write {
     ($store:expr, |$tx:ident| $body:block) => {
         match &$store.pools {
-            $crate::store::Pools::Sqlite { write, .. } => {
+            $crate::store::Pools::Sqlite { write, kept, .. } => {
                 type Db = sqlx::Sqlite;
                 // Taking the write lock at once avoids a deadlock with another process's writer.
                 let mut $tx: sqlx::Transaction<'_, Db> = write.begin_with("begin immediate").await?;
+                kept.forget();
                 let value = $body;
                 $tx.commit().await?;
                 value
@@ -233,7 +238,11 @@ impl Store {
 
     async fn begin(&self) -> Result<Tx, sqlx::Error> {
         Ok(match &self.pools {
-            Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("begin immediate").await?),
+            Pools::Sqlite { write, kept, .. } => {
+                let tx = write.begin_with("begin immediate").await?;
+                kept.forget();
+                Tx::Sqlite(tx)
+            }
             Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
     }
@@ -275,7 +284,7 @@ impl Store {
     /// Closes every connection; SQLite folds its log into the file.
     pub async fn close(&self) {
         match &self.pools {
-            Pools::Sqlite { write, read, tidy } => {
+            Pools::Sqlite { write, read, tidy, .. } => {
                 if let Some(tidy) = tidy {
                     tidy.close().await;
                 }

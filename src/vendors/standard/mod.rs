@@ -2,7 +2,7 @@
 //!
 //! Documented (specification): the three `webhook-*` headers, the signature, secrets `whsec_…`,
 //! the payload of `type`, `timestamp` and `data`, and the suggested retry schedule.
-//! Assumed: ids start with `msg_`; the object type is what stands before the last full stop.
+//! Assumed: ids start with `msg_` and sort by time, as those of its authors do; the object type is what stands before the last full stop.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -62,9 +62,11 @@ impl Dialect for Standard {
         Err(FieldProblem::new("/event_type", reason))
     }
 
-    fn event_id(&self, _occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {
+    fn event_id(&self, occurred_at: DateTime<Utc>, rng: &mut ChaCha12Rng) -> String {
         let mut bytes = [0; 20];
         rng.fill_bytes(&mut bytes);
+        // 56 bits of microseconds: what sorts by time is stored side by side.
+        bytes[..7].copy_from_slice(&occurred_at.timestamp_micros().to_be_bytes()[1..]);
         format!("msg_{}", bs58::encode(bytes).into_string())
     }
 
