@@ -136,6 +136,12 @@ macro_rules! id {
             }
         }
 
+        impl sqlx::postgres::PgHasArrayType for $name {
+            fn array_type_info() -> sqlx::postgres::PgTypeInfo {
+                <String as sqlx::postgres::PgHasArrayType>::array_type_info()
+            }
+        }
+
         impl<'q, DB: sqlx::Database> sqlx::Encode<'q, DB> for $name
         where
             String: sqlx::Encode<'q, DB>,

@@ -177,6 +177,9 @@ impl Store {
             if let Some(ours) = self.record_in_one_go(records).await? {
                 return Ok(ours);
             }
+            if let Some(ours) = self.record_in_one_statement(records).await? {
+                return Ok(ours);
+            }
             let mut tx = self.begin().await?;
             self.hold_subscribers(&mut tx, records).await?;
             let ours = move_on(&mut tx, records).await?;

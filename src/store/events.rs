@@ -10,7 +10,7 @@ use super::bind::{NEW_DELIVERY_COLUMNS, NEW_EVENT_COLUMNS, bind_delivery, bind_e
 use super::init::{Along, store_along};
 use super::subscribers::{Row as SubscriberRow, all};
 use super::{
-    Error, ROWS_AT_ONCE, Store, Tx, accounts, event_columns, in_list, padded, read, subscriber_columns, time,
+    Error, Pools, ROWS_AT_ONCE, Store, Tx, accounts, event_columns, in_list, padded, read, subscriber_columns, time,
     undecodable, within, word,
 };
 use crate::delivery::Delivery;
@@ -162,7 +162,13 @@ impl Store {
             // What would be too much for one go is not planned for it in vain.
             let is_short = along.is_none() && of_each.len() <= ROWS_AT_ONCE;
             let accounts = in_list(of_each);
-            let short = if is_short { self.insert_in_one_go(&accounts, &mut plan).await? } else { None };
+            let short = match &self.pools {
+                Pools::Postgres(pool) if along.is_none() => {
+                    self.insert_in_one_statement(pool, &accounts, &mut plan).await?
+                }
+                Pools::Sqlite { .. } if is_short => self.insert_in_one_go(&accounts, &mut plan).await?,
+                _ => None,
+            };
             let Written { publications, rest, held, stored } = match short {
                 Some(written) => written,
                 None => self.insert_in_steps(&accounts, along, &mut plan).await?,

@@ -22,9 +22,11 @@ mod clocks;
 mod deliveries;
 mod events;
 mod init;
+mod known;
 mod lists;
 mod notify;
 mod one_go;
+mod one_statement;
 mod open;
 mod reset;
 mod snapshots;
@@ -98,6 +100,8 @@ pub struct Store {
     activity: Arc<Activity>,
     /// What other processes on the same database are told.
     others: Arc<Others>,
+    /// What publish remembers of accounts; only on Postgres.
+    memory: Arc<known::Memory>,
 }
 
 #[derive(Debug, Clone)]

@@ -112,6 +112,7 @@ impl Store {
             answer_timeout: options.answer_timeout,
             activity: Arc::default(),
             others: Arc::default(),
+            memory: Arc::default(),
         })
     }
 
@@ -172,6 +173,7 @@ impl Store {
             answer_timeout: options.answer_timeout,
             activity: Arc::default(),
             others: Arc::default(),
+            memory: Arc::default(),
         })
     }
 

@@ -85,7 +85,10 @@ impl Store {
         if !lock.is_empty() {
             within!(&mut tx, |db| {
                 let mut hold = sqlx::QueryBuilder::<Db>::new("select id from subscriber where account_id = ");
-                hold.push_bind(account_id).push(" order by id").push(lock).build().execute(db).await?;
+                hold.push_bind(account_id).push(" order by id").push(lock).build().execute(&mut *db).await?;
+                // A publish that waited for the lock sees by the row's new version that what it knows is old.
+                let touch = "update account set name = name where id = $1";
+                sqlx::query::<Db>(touch).bind(account_id).execute(db).await?;
             });
         }
         Ok(tx)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use scanhook::account::Account;
 use scanhook::delivery::{Attempt, Claimed, Next, Outcome, Response};
 use scanhook::event::{Event, Vendor};
 use scanhook::id::{AccountId, DeliveryId, EventId, SubscriberId};
@@ -102,6 +103,34 @@ async fn insert(store: &Store, publications: impl Into<Vec<Publication>>) -> Vec
 
 async fn claim(store: &Store, now: DateTime<Utc>, lease: i64) -> Vec<Claimed> {
     store.claim_due(now, lease, now + LEASE, 100, &[]).await.expect("a claim")
+}
+
+async fn enable(store: &Store, subscriber: &Subscriber, enabled: bool) {
+    let change = store.change_subscriber(AccountId::DEFAULT, subscriber.id, |subscriber| {
+        subscriber.enabled = enabled;
+        Ok::<(), ()>(())
+    });
+    change.await.expect("the database answers").expect("no refusal");
+}
+
+/// Which subscribers a publish is told of when it stores its event, which owes each of them a delivery.
+async fn told(store: &Store, n: u64) -> Vec<SubscriberId> {
+    let plan = |tenants: Tenants| {
+        let mut one = publication(n, &subscriber(0), None, None);
+        let delivery = one.deliveries.remove(0);
+        one.deliveries.extend(tenants.subscribers.iter().enumerate().map(|(index, subscriber)| {
+            let sequence = n * 10 + index as u64;
+            let id = DeliveryId::generate(start_time(), sequence, &mut Chance::from_seed(n).stream("to", sequence));
+            NewDelivery { id, subscriber_id: subscriber.id, ..delivery.clone() }
+        }));
+        (vec![one], ())
+    };
+    let (stored, ()) = store.insert_events([AccountId::DEFAULT], None, plan).await.expect("stored");
+    assert!(matches!(stored[0].1, Inserted::Stored));
+    let there = store.event(AccountId::DEFAULT, stored[0].0.event.id).await.expect("stored");
+    let mut told: Vec<SubscriberId> = there.deliveries.iter().map(|delivery| delivery.subscriber_id).collect();
+    told.sort_unstable();
+    told
 }
 
 on_both_databases! {
@@ -226,6 +255,123 @@ on_both_databases! {
         assert_eq!(claim(&store, start_time(), 1).await.len(), 2);
     }
 
+    async fn what_another_process_changes_while_events_are_planned_is_planned_anew(database) {
+        let (store, other) = (open(database).await, open(database).await);
+        let to = subscriber(1);
+        store.insert_subscriber(&to).await.expect("stored");
+        let mut asked = Vec::new();
+        let plan = |tenants: Tenants| {
+            asked.push(tenants.subscribers.len());
+            // In steps nobody can change anything meanwhile; the short way, which is tried first, holds nothing yet.
+            if asked.len() == 1 {
+                let disable = enable(&other, &to, false);
+                // Plans are not asynchronous; another thread's runtime is as far away as another process.
+                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(disable));
+            }
+            let mut publication = publication(1, &to, None, None);
+            publication.deliveries.truncate(tenants.subscribers.len());
+            (vec![publication], ())
+        };
+        let (stored, ()) = store.insert_events([AccountId::DEFAULT], None, plan).await.expect("stored");
+        assert_eq!(asked, [1, 0]);
+        assert!(matches!(stored[0].1, Inserted::Stored));
+        assert_eq!(store.event(AccountId::DEFAULT, stored[0].0.event.id).await.expect("stored").deliveries.len(), 0);
+    }
+
+    async fn what_another_process_does_to_subscribers_counts_at_the_next_publish(database) {
+        let (store, other) = (open(database).await, open(database).await);
+        assert_eq!(told(&store, 1).await, []);
+        let (one, two) = (subscriber(1), subscriber(2));
+        other.insert_subscriber(&one).await.expect("stored");
+        assert_eq!(told(&store, 2).await, [one.id]);
+        other.insert_subscriber(&two).await.expect("stored");
+        assert_eq!(told(&store, 3).await, [one.id, two.id]);
+        enable(&other, &one, false).await;
+        assert_eq!(told(&store, 4).await, [two.id]);
+        enable(&other, &one, true).await;
+        assert_eq!(told(&store, 5).await, [one.id, two.id]);
+        other.delete_subscriber(AccountId::DEFAULT, two.id, start_time()).await.expect("deleted");
+        assert_eq!(told(&store, 6).await, [one.id]);
+    }
+
+    async fn a_reset_or_restore_by_another_process_counts_at_the_next_publish(database) {
+        let (store, other) = (open(database).await, open(database).await);
+        let to = subscriber(1);
+        other.insert_subscriber(&to).await.expect("stored");
+        assert_eq!(told(&store, 1).await, [to.id]);
+        other.reset_account(AccountId::DEFAULT, &[]).await.expect("reset");
+        assert_eq!(told(&store, 2).await, []);
+        other.insert_subscriber(&to).await.expect("stored again, with the id it had");
+        assert_eq!(told(&store, 3).await, [to.id]);
+    }
+
+    async fn an_account_that_another_process_deletes_takes_no_event_and_others_of_the_batch_are_stored(database) {
+        let (store, other) = (open(database).await, open(database).await);
+        let id = AccountId::generate(start_time(), 1, &mut Chance::from_seed(1).stream("account", 1));
+        let account = Account { id, name: "short-lived".to_owned(), created_at: start_time(), clock_now: None };
+        store.insert_account(&account, "a hash").await.expect("stored");
+        let to = subscriber(1);
+        store.insert_subscriber(&to).await.expect("stored");
+        let publish = async |n: u64| {
+            let mut foreign = publication(n, &to, None, None);
+            foreign.event = Arc::new(Event { account_id: id, ..Event::clone(&foreign.event) });
+            foreign.deliveries.clear();
+            let both = vec![foreign, publication(n + 1, &to, None, None)];
+            let accounts = [id, AccountId::DEFAULT];
+            let (stored, ()) = store.insert_events(accounts, None, |_| (both.clone(), ())).await.expect("stored");
+            stored.into_iter().map(|(_, inserted)| inserted).collect::<Vec<_>>()
+        };
+        assert!(matches!(&publish(1).await[..], [Inserted::Stored, Inserted::Stored]));
+        other.delete_account(id).await.expect("deleted");
+        assert!(matches!(&publish(3).await[..], [Inserted::AccountGone, Inserted::Stored]));
+        assert_eq!(claim(&store, start_time(), 1).await.len(), 2);
+    }
+
+    async fn an_event_with_the_id_of_another_is_a_clash_and_the_rest_of_its_batch_is_stored(database) {
+        let store = open(database).await;
+        let to = subscriber(1);
+        store.insert_subscriber(&to).await.expect("stored");
+        insert(&store, [publication(1, &to, None, None)]).await;
+        let again = publication(1, &to, None, None);
+        let other = Event { vendor_event_id: "msg_other".to_owned(), ..Event::clone(&again.event) };
+        let batch = vec![Publication { event: Arc::new(other), ..again }, publication(2, &to, None, None)];
+        assert!(matches!(&insert(&store, batch).await[..], [Inserted::Clash, Inserted::Stored]));
+        assert_eq!(claim(&store, start_time(), 1).await.len(), 2);
+    }
+
+    async fn a_record_whose_lease_has_lapsed_does_not_take_the_one_beside_it_along(database) {
+        let store = open(database).await;
+        let to = subscriber(1);
+        store.insert_subscriber(&to).await.expect("stored");
+        insert(&store, [publication(1, &to, None, None), publication(2, &to, None, None)]).await;
+        let claimed = claim(&store, start_time(), 1).await;
+        let lost = store.claim_due(start_time() + LEASE * 2, 2, start_time() + LEASE * 3, 1, &[]).await.expect("a claim");
+        let records: Vec<Record> = claimed.iter().map(|claimed| record(claimed, Next::Succeeded)).collect();
+        let recorded = store.record_attempts(&records).await.expect("recorded");
+        let expected: Vec<bool> = claimed.iter().map(|claimed| claimed.id != lost[0].id).collect();
+        assert_eq!(recorded, expected);
+        for (claimed, recorded) in claimed.iter().zip(recorded) {
+            let detail = store.delivery(AccountId::DEFAULT, claimed.id).await.expect("there");
+            assert_eq!(detail.attempts.len(), usize::from(recorded));
+            // Every column of an attempt reads back as it was, a body that is no text too.
+            assert!(detail.attempts.iter().all(|attempt| *attempt == records[0].attempt));
+        }
+    }
+
+    async fn what_would_be_tried_again_waits_for_a_subscriber_that_another_process_disabled(database) {
+        let (store, other) = (open(database).await, open(database).await);
+        let to = subscriber(1);
+        store.insert_subscriber(&to).await.expect("stored");
+        insert(&store, [publication(1, &to, None, None)]).await;
+        let claimed = claim(&store, start_time(), 1).await;
+        enable(&other, &to, false).await;
+        let again = Next::Rescheduled { at: start_time() + LEASE };
+        assert_eq!(store.record_attempts(&[record(&claimed[0], again)]).await.expect("recorded"), [true]);
+        assert_eq!(claim(&store, start_time() + LEASE * 9, 2).await.len(), 0);
+        enable(&other, &to, true).await;
+        assert_eq!(claim(&store, start_time() + LEASE * 9, 2).await.len(), 1);
+    }
+
     async fn two_processes_may_open_a_new_database_at_once(database) {
         let config = test_config(database).database;
         let opens: Vec<_> = (0..4).map(|_| { let config = config.clone(); crate::support::spawn(async move { Store::open(&config).await }) }).collect();
@@ -274,36 +420,4 @@ async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
         assert!(error.contains(part), "{error}");
         assert!(!error.contains("word"), "{error}");
     }
-}
-
-/// SQLite only: its short way reads what is known before its transaction begins.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_process_changes_while_events_are_planned_is_planned_anew() {
-    let database = Database::sqlite();
-    let (store, other) = (open(&database).await, open(&database).await);
-    let to = subscriber(1);
-    store.insert_subscriber(&to).await.expect("stored");
-    let mut asked = Vec::new();
-    let plan = |tenants: Tenants| {
-        asked.push(tenants.subscribers.len());
-        if asked.len() == 1 {
-            let (other, id) = (other.clone(), to.id);
-            let disable = async move {
-                let change = other.change_subscriber(AccountId::DEFAULT, id, |subscriber| {
-                    subscriber.enabled = false;
-                    Ok::<(), ()>(())
-                });
-                change.await.expect("the database answers").expect("no refusal");
-            };
-            // Plans are not asynchronous; another thread's runtime is as far away as another process.
-            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(disable));
-        }
-        let mut publication = publication(1, &to, None, None);
-        publication.deliveries.truncate(tenants.subscribers.len());
-        (vec![publication], ())
-    };
-    let (stored, ()) = store.insert_events([AccountId::DEFAULT], None, plan).await.expect("stored");
-    assert_eq!(asked, [1, 0]);
-    assert!(matches!(stored[0].1, Inserted::Stored));
-    assert_eq!(store.event(AccountId::DEFAULT, stored[0].0.event.id).await.expect("stored").deliveries.len(), 0);
 }
