@@ -1,5 +1,5 @@
-//! What publish remembers of accounts on Postgres, with the versions of the rows that it was read from,
-//! so that one statement can tell whether they are still the same.
+//! What publish remembers of accounts, with the versions that it was read at, so that what stores events
+//! can tell whether they are still the same.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +20,13 @@ const MOST: usize = 4_096;
 /// An account with its enabled subscribers, as they were read.
 #[derive(Debug)]
 pub(super) struct Known {
-    clock_now: Option<DateTime<Utc>>,
-    /// The account's id and the version of its row.
-    version: String,
+    pub(super) clock_now: Option<DateTime<Utc>>,
+    /// On Postgres the account's id and the version of its row; on SQLite the whole database's.
+    pub(super) version: String,
     /// Oldest first.
-    subscribers: Vec<Subscriber>,
-    /// The subscribers' ids and the versions of their rows, in that order.
-    subscriber_versions: Vec<String>,
+    pub(super) subscribers: Vec<Arc<Subscriber>>,
+    /// On Postgres the subscribers' ids and the versions of their rows, in that order.
+    pub(super) subscriber_versions: Vec<String>,
 }
 
 /// Accounts that were read, those of a batch or all that are remembered.
@@ -49,8 +49,16 @@ impl Accounts {
         versions.map(String::as_str).collect::<Vec<_>>().join(",")
     }
 
+    /// The one version that all have, if it is one.
+    pub(super) fn version(&self) -> Option<&str> {
+        let mut versions = self.0.values().map(|known| known.version.as_str());
+        let first = versions.next()?;
+        versions.all(|version| version == first).then_some(first)
+    }
+
     pub(super) fn tenants(&self) -> Tenants {
-        let mut subscribers: Vec<Subscriber> = self.0.values().flat_map(|known| &known.subscribers).cloned().collect();
+        let mut subscribers: Vec<Arc<Subscriber>> =
+            self.0.values().flat_map(|known| &known.subscribers).cloned().collect();
         subscribers.sort_by_key(|subscriber| subscriber.id);
         let clocks = self.0.iter().filter_map(|(id, known)| Some((*id, known.clock_now?))).collect();
         Tenants { subscribers, clocks }
@@ -82,10 +90,16 @@ impl Accounts {
             let subscriber = Subscriber::try_from(SubscriberRow::from_row(&row)?)?;
             if let Some(known) = accounts.get_mut(&subscriber.account_id) {
                 known.subscriber_versions.push(row.try_get("version")?);
-                known.subscribers.push(subscriber);
+                known.subscribers.push(Arc::new(subscriber));
             }
         }
-        Ok(Self(accounts.into_iter().map(|(id, known)| (id, Arc::new(known))).collect()))
+        Ok(accounts.into_iter().collect())
+    }
+}
+
+impl FromIterator<(AccountId, Known)> for Accounts {
+    fn from_iter<I: IntoIterator<Item = (AccountId, Known)>>(accounts: I) -> Self {
+        Self(accounts.into_iter().map(|(id, known)| (id, Arc::new(known))).collect())
     }
 }
 
@@ -112,6 +126,10 @@ impl Memory {
             remembered.0.clear();
         }
         remembered.0.extend(accounts.0.iter().map(|(id, known)| (*id, Arc::clone(known))));
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clear();
     }
 
     pub(super) fn forget(&self, ids: &[AccountId]) {

@@ -48,8 +48,6 @@ pub use vendor_events::{VendorEvents, Window};
 pub use waiting::{Owed, OwedDelivery, Present, Scheduled};
 pub use world::WorldChange;
 
-use one_go::Kept;
-
 /// The most rows that one statement inserts or updates: a power of two, so that few texts of each
 /// statement are prepared, and small enough for SQLite's limit on parameters.
 const ROWS_AT_ONCE: usize = 128;
@@ -100,7 +98,7 @@ pub struct Store {
     activity: Arc<Activity>,
     /// What other processes on the same database are told.
     others: Arc<Others>,
-    /// What publish remembers of accounts; only on Postgres.
+    /// What publish remembers of accounts.
     memory: Arc<known::Memory>,
 }
 
@@ -113,8 +111,6 @@ enum Pools {
         read: SqlitePool,
         /// One connection for checkpoints; none in memory.
         tidy: Option<SqlitePool>,
-        /// What publishing knows of accounts.
-        kept: Arc<Kept>,
     },
     Postgres(PgPool),
 }
@@ -159,11 +155,12 @@ macro_rules! read {
 macro_rules! write {
     ($store:expr, |$tx:ident| $body:block) => {
         match &$store.pools {
-            $crate::store::Pools::Sqlite { write, kept, .. } => {
+            $crate::store::Pools::Sqlite { write, .. } => {
                 type Db = sqlx::Sqlite;
                 // Taking the write lock at once avoids a deadlock with another process's writer.
                 let mut $tx: sqlx::Transaction<'_, Db> = write.begin_with("begin immediate").await?;
-                kept.forget();
+                // Nobody has written meanwhile, nor will before this ends.
+                $store.memory.forget_all();
                 let value = $body;
                 $tx.commit().await?;
                 value
@@ -242,9 +239,9 @@ impl Store {
 
     async fn begin(&self) -> Result<Tx, sqlx::Error> {
         Ok(match &self.pools {
-            Pools::Sqlite { write, kept, .. } => {
+            Pools::Sqlite { write, .. } => {
                 let tx = write.begin_with("begin immediate").await?;
-                kept.forget();
+                self.memory.forget_all();
                 Tx::Sqlite(tx)
             }
             Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),

@@ -4,9 +4,8 @@
 //! `commit` even two. That costs more than what most of these statements do.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use either::Either;
 use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
@@ -20,80 +19,10 @@ use super::bind::{
 };
 use super::claims::Record;
 use super::events::{Publication, Tenants, Written, with_events};
+use super::known::{Accounts, Known};
 use super::subscribers::{Row as SubscriberRow, all};
 use super::{Error, Pools, ROWS_AT_ONCE, Store, in_list, padded, subscriber_columns, time};
 use crate::id::{AccountId, DeliveryId, EventId};
-use crate::subscriber::Subscriber;
-
-/// From how many accounts on what is kept of them is forgotten.
-const MOST_KEPT: usize = 1_000;
-
-/// What publishing knows of accounts, kept from one batch to the next. Whatever else this process
-/// writes makes it forget; that nobody else has written is for the guard of each text to find.
-#[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<Known>);
-
-/// What is known of accounts.
-#[derive(Debug, Default)]
-struct Known {
-    /// Of the database when it was read, by which another process's writes can be told.
-    version: i64,
-    /// Those that are there.
-    accounts: HashMap<AccountId, OfAccount>,
-}
-
-/// What is known of one account.
-#[derive(Debug, Default)]
-struct OfAccount {
-    clock: Option<DateTime<Utc>>,
-    /// The enabled ones, oldest first.
-    subscribers: Vec<Arc<Subscriber>>,
-}
-
-/// What was read for a batch.
-struct Read {
-    version: i64,
-    /// The accounts that are there.
-    held: HashSet<AccountId>,
-    tenants: Tenants,
-}
-
-impl Known {
-    /// What is known of these accounts, if all are.
-    fn of(&self, accounts: impl IntoIterator<Item = AccountId>) -> Option<Read> {
-        let mut tenants = Tenants { subscribers: Vec::new(), clocks: HashMap::new() };
-        let mut held = HashSet::new();
-        for id in accounts {
-            let OfAccount { clock, subscribers } = self.accounts.get(&id)?;
-            if held.insert(id) {
-                tenants.clocks.extend(clock.map(|now| (id, now)));
-                tenants.subscribers.extend(subscribers.iter().cloned());
-            }
-        }
-        Some(Read { version: self.version, held, tenants })
-    }
-}
-
-impl Kept {
-    /// Something else is being written. Whoever says so holds the one connection that writes.
-    pub(super) fn forget(&self) {
-        self.lock().accounts.clear();
-    }
-
-    fn keep(&self, read: Known) {
-        let mut known = self.lock();
-        if known.version != read.version || known.accounts.len() >= MOST_KEPT {
-            known.accounts.clear();
-        }
-        known.version = read.version;
-        known.accounts.extend(read.accounts);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        // What is half there is forgotten with the next guard that fails.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What one statement of a text gave: its rows, and how many it changed. (A statement that changes
 /// nothing has the number of the one before.)
@@ -158,20 +87,20 @@ impl Store {
         accounts: &[AccountId],
         plan: &mut (impl FnMut(Tenants) -> (Vec<Publication>, T) + Send),
     ) -> Result<Option<Written<T>>, Error> {
-        let Pools::Sqlite { write, kept, .. } = &self.pools else { return Ok(None) };
+        let Pools::Sqlite { write, .. } = &self.pools else { return Ok(None) };
         // Nobody else of this process writes while it is held.
         let mut connection = write.acquire().await?;
-        let known = kept.lock().of(accounts.iter().copied());
-        let Read { version, held, tenants } = match known {
+        let known = match self.memory.get(accounts).filter(|known| known.version().is_some()) {
             Some(known) => known,
             None => {
                 let read = read(&mut connection, accounts).await?;
-                let known = read.of(read.accounts.keys().copied());
-                kept.keep(read);
-                known.ok_or(sqlx::Error::RowNotFound)?
+                self.memory.put(&read);
+                read
             }
         };
-        let (publications, rest) = plan(tenants);
+        let held: HashSet<AccountId> = known.ids().into_iter().collect();
+        let version: i64 = known.version().unwrap_or_default().parse().unwrap_or_default();
+        let (publications, rest) = plan(known.tenants());
         let storable: Vec<&Publication> =
             publications.iter().filter(|new| held.contains(&new.event.account_id)).collect();
         let deliveries = with_events(storable.iter().copied());
@@ -201,7 +130,7 @@ impl Store {
             return Ok(Some(Written { publications, rest, held, stored }));
         }
         // Another process's write looks like this, too.
-        kept.forget();
+        self.memory.forget_all();
         let stored = self.there(&storable).await?;
         Ok((!stored.is_empty()).then_some(Written { publications, rest, held, stored }))
     }
@@ -223,7 +152,7 @@ impl Store {
 }
 
 /// Reads what is to be known of these accounts.
-async fn read(connection: &mut PoolConnection<Sqlite>, accounts: &[AccountId]) -> Result<Known, Error> {
+async fn read(connection: &mut PoolConnection<Sqlite>, accounts: &[AccountId]) -> Result<Accounts, Error> {
     let mut text = QueryBuilder::<Sqlite>::new(
         "select id, clock_now, (select data_version from pragma_data_version) from account where id in (",
     );
@@ -243,20 +172,20 @@ async fn read(connection: &mut PoolConnection<Sqlite>, accounts: &[AccountId]) -
     text.push(") order by id");
     let given = each(connection, &mut text).await?;
     let [of_accounts, of_subscribers] = &given[..] else { return Err(sqlx::Error::RowNotFound.into()) };
-    let mut known = Known::default();
+    let mut known = HashMap::new();
     for row in &of_accounts.rows {
         let now: Option<i64> = row.try_get(1)?;
-        let clock = now.map(time).transpose()?;
-        known.accounts.insert(row.try_get(0)?, OfAccount { clock, subscribers: Vec::new() });
-        known.version = row.try_get(2)?;
+        let (id, version): (AccountId, i64) = (row.try_get(0)?, row.try_get(2)?);
+        let (clock_now, version) = (now.map(time).transpose()?, version.to_string());
+        known.insert(id, Known { clock_now, version, subscribers: Vec::new(), subscriber_versions: Vec::new() });
     }
     let rows = of_subscribers.rows.iter().map(SubscriberRow::from_row).collect::<Result<Vec<_>, _>>()?;
     for subscriber in all(rows)? {
-        if let Some(account) = known.accounts.get_mut(&subscriber.account_id) {
+        if let Some(account) = known.get_mut(&subscriber.account_id) {
             account.subscribers.push(Arc::new(subscriber));
         }
     }
-    Ok(known)
+    Ok(known.into_iter().collect())
 }
 
 /// Runs a text that is a transaction. It runs to its end whatever becomes of who waits for it, so that

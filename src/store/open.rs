@@ -169,7 +169,7 @@ impl Store {
             pool(options.connections).connect_lazy_with(connect.read_only(true))
         };
         Ok(Self {
-            pools: Pools::Sqlite { write, read, tidy, kept: Arc::default() },
+            pools: Pools::Sqlite { write, read, tidy },
             answer_timeout: options.answer_timeout,
             activity: Arc::default(),
             others: Arc::default(),
