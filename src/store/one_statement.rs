@@ -1,7 +1,7 @@
 //! Postgres's short way for what happens with every event: one statement that is its own transaction.
 //!
-//! In steps, publishing and recording are six round trips, with texts of a thousand parameters that
-//! Postgres reads and plans each time. Here the text never changes and each column is one array.
+//! In steps, publishing and recording are about six round trips, with texts of several sizes and up to
+//! a thousand parameters. Here there is one text of each, and each column is one array.
 //!
 //! A statement sees the rows that were committed when it began. What it locks it sees as it is once it
 //! has the lock, so the versions that it compares are those of the rows that nobody changes any more.
