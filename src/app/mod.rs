@@ -46,17 +46,24 @@ fn handover(process_number: i64, config: &Config, others: Arc<Others>) -> (Arc<H
     (Arc::new(handover), handed_over)
 }
 
-/// How often the database is tidied.
+/// How often it is looked whether the database is to be tidied.
 const TIDIES_EVERY: Duration = Duration::from_millis(250);
+/// How many events and attempts make it worth it. A commit that meets the tidying waits.
+const TIDIES_AFTER: u64 = 2_000;
+/// The most times that it is put off for there being few.
+const PUTS_OFF: u32 = 12;
 
 /// Tidies the database now and then, until `stop`.
 async fn keep_tidy(store: Store, clock: Clock, stop: CancellationToken) {
+    let mut looks: u32 = 0;
     loop {
+        looks = looks.wrapping_add(1);
+        let least = if looks.is_multiple_of(PUTS_OFF) { 1 } else { TIDIES_AFTER };
         tokio::select! {
             () = stop.cancelled() => return,
             () = clock.sleep_until(clock.now() + TIDIES_EVERY) => (),
         }
-        if let Err(failure) = store.tidy().await {
+        if let Err(failure) = store.tidy(least).await {
             warn!("the database was not tidied: {failure}");
         }
     }

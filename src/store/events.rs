@@ -159,14 +159,12 @@ impl Store {
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
         self.in_time(async {
             let of_each: Vec<AccountId> = accounts.into_iter().collect();
-            // What would be too much for one go is not planned for it in vain.
-            let is_short = along.is_none() && of_each.len() <= ROWS_AT_ONCE;
             let accounts = in_list(of_each);
             let short = match &self.pools {
                 Pools::Postgres(pool) if along.is_none() => {
                     self.insert_in_one_statement(pool, &accounts, &mut plan).await?
                 }
-                Pools::Sqlite { .. } if is_short => self.insert_in_one_go(&accounts, &mut plan).await?,
+                Pools::Sqlite { .. } if along.is_none() => self.insert_in_one_go(&accounts, &mut plan).await?,
                 _ => None,
             };
             let Written { publications, rest, held, stored } = match short {

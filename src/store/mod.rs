@@ -5,6 +5,7 @@
 //! on the pools shows it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -100,6 +101,8 @@ pub struct Store {
     others: Arc<Others>,
     /// What publish remembers of accounts.
     memory: Arc<known::Memory>,
+    /// How much SQLite's log has taken since it was last copied: about as many events and attempts.
+    written: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Clone)]
@@ -268,6 +271,7 @@ impl Store {
     /// Wakes whoever waits for something to be committed in these accounts.
     fn stir(&self, accounts: impl IntoIterator<Item = AccountId>) {
         for account_id in accounts {
+            self.written.fetch_add(1, Ordering::Relaxed);
             self.activity.stir(account_id);
             self.others.tell(Told::Stirred(account_id));
         }

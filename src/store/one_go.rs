@@ -10,7 +10,7 @@ use either::Either;
 use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteQueryResult, SqliteRow};
-use sqlx::{Executor, FromRow, QueryBuilder, Row, Sqlite, SqlitePool};
+use sqlx::{Executor, FromRow, QueryBuilder, Row, Sqlite};
 use tokio_util::task::TaskTracker;
 
 use super::bind::{
@@ -18,10 +18,11 @@ use super::bind::{
     bind_event, bind_made,
 };
 use super::claims::Record;
-use super::events::{Publication, Tenants, Written, with_events};
+use super::events::{NewDelivery, Publication, Tenants, Written, with_events};
 use super::known::{Accounts, Known};
 use super::subscribers::{Row as SubscriberRow, all};
 use super::{Error, Pools, ROWS_AT_ONCE, Store, in_list, padded, subscriber_columns, time};
+use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId};
 
 /// What one statement of a text gave: its rows, and how many it changed. (A statement that changes
@@ -40,32 +41,30 @@ impl Store {
         if records.iter().any(|record| record.effect.is_some()) {
             return Ok(None);
         }
-        let mut ours = Vec::with_capacity(records.len());
+        let mut texts = Texts::begin(records.len() <= ROWS_AT_ONCE);
         for run in records.chunks(ROWS_AT_ONCE) {
-            ours.extend(self.record_run(write, run).await?);
+            let text = texts.next();
+            text.push("with made (lease, ").push(ATTEMPT_COLUMNS).push(") as (");
+            text.push_values(padded(run), |mut row, record| {
+                row.push_bind(record.lease);
+                bind_attempt!(row, record);
+            });
+            text.push(") insert into attempt (").push(ATTEMPT_COLUMNS).push(") select ").push(ATTEMPT_COLUMNS);
+            text.push(
+                " from made where exists (select 1 from delivery where delivery.id = made.delivery_id
+                    and delivery.lease_holder = made.lease) on conflict do nothing",
+            );
+            let text = texts.next();
+            text.push("with ").push(MADE_COLUMNS).push(" as (");
+            text.push_values(padded(run), |mut row, record| bind_made!(row, record));
+            text.push(") ").push(MOVE_ON);
         }
-        Ok(Some(ours))
-    }
-
-    async fn record_run(&self, write: &SqlitePool, records: &[Record]) -> Result<Vec<bool>, Error> {
-        let mut text = QueryBuilder::<Sqlite>::new("begin immediate; with made (lease, ");
-        text.push(ATTEMPT_COLUMNS).push(") as (");
-        text.push_values(padded(records), |mut row, record| {
-            row.push_bind(record.lease);
-            bind_attempt!(row, record);
-        });
-        text.push(") insert into attempt (").push(ATTEMPT_COLUMNS).push(") select ").push(ATTEMPT_COLUMNS);
-        text.push(
-            " from made where exists (select 1 from delivery where delivery.id = made.delivery_id
-                and delivery.lease_holder = made.lease) on conflict do nothing; with ",
-        );
-        text.push(MADE_COLUMNS).push(" as (");
-        text.push_values(padded(records), |mut row, record| bind_made!(row, record));
-        text.push(") ").push(MOVE_ON).push("; commit");
-        let given = run(write.acquire().await?, text).await?;
+        let given = texts.run(write.acquire().await?).await?;
         self.stir(records.iter().map(|record| record.account_id));
-        if given.get(1).is_some_and(|insert| insert.changed == records.len() as u64) {
-            return Ok(vec![true; records.len()]);
+        let inserts = records.len().div_ceil(ROWS_AT_ONCE);
+        let inserted: u64 = given.iter().step_by(2).take(inserts).map(|insert| insert.changed).sum();
+        if inserted == records.len() as u64 {
+            return Ok(Some(vec![true; records.len()]));
         }
         // Some leases had lapsed; whoever has them now records another attempt at another moment.
         let mut select =
@@ -77,11 +76,11 @@ impl Store {
         select.push(")");
         let there: HashSet<(DeliveryId, i64)> = select.build_query_as().fetch_all(write).await?.into_iter().collect();
         let ours = |record: &Record| there.contains(&(record.delivery_id, super::micros(record.attempt.started_at)));
-        Ok(records.iter().map(ours).collect())
+        Ok(Some(records.iter().map(ours).collect()))
     }
 
-    /// Stores events and their deliveries; none on another database, if there are too many, or if
-    /// another process has written since `plan` was told what is known.
+    /// Stores events and their deliveries; none on another database, or if another process has written
+    /// since `plan` was told what is known.
     pub(super) async fn insert_in_one_go<T: Send>(
         &self,
         accounts: &[AccountId],
@@ -104,27 +103,19 @@ impl Store {
         let storable: Vec<&Publication> =
             publications.iter().filter(|new| held.contains(&new.event.account_id)).collect();
         let deliveries = with_events(storable.iter().copied());
-        if storable.is_empty() || storable.len() > ROWS_AT_ONCE || deliveries.len() > ROWS_AT_ONCE {
+        if storable.is_empty() {
             return Ok(None);
         }
-        let mut text = QueryBuilder::<Sqlite>::new("begin immediate; with new (");
-        text.push(NEW_EVENT_COLUMNS).push(") as (");
-        text.push_values(padded(&storable), |mut row, new| bind_event!(row, &new.event));
-        // With `or rollback` SQLite need not be able to undo this statement alone, which costs a copy of
-        // each page that it changes.
-        text.push(") insert or rollback into event (").push(NEW_EVENT_COLUMNS).push(") select * from new where ");
-        text.push("(select data_version from pragma_data_version) = ").push_bind(version);
-        text.push(" on conflict do nothing");
-        if !deliveries.is_empty() {
-            text.push("; with new (").push(NEW_DELIVERY_COLUMNS).push(") as (");
-            text.push_values(padded(&deliveries), |mut row, (event, delivery)| bind_delivery!(row, *event, *delivery));
-            text.push(") insert into delivery (").push(NEW_DELIVERY_COLUMNS).push(") select * from new where ");
-            text.push("exists (select 1 from event where event.id = event_id and event.account_id = new.account_id)");
-            text.push(" on conflict do nothing");
+        let mut texts = Texts::begin(storable.len().max(deliveries.len()) <= ROWS_AT_ONCE);
+        for run in storable.chunks(ROWS_AT_ONCE) {
+            insert_events(texts.next(), run, version);
         }
-        text.push("; commit");
-        let given = run(connection, text).await?;
-        let count = given.get(1).map_or(0, |insert| insert.changed);
+        for run in deliveries.chunks(ROWS_AT_ONCE) {
+            insert_deliveries(texts.next(), run);
+        }
+        let given = texts.run(connection).await?;
+        let inserts = storable.len().div_ceil(ROWS_AT_ONCE);
+        let count: u64 = given.iter().take(inserts).map(|insert| insert.changed).sum();
         if count == storable.len() as u64 {
             let stored = storable.iter().map(|new| new.event.id).collect();
             return Ok(Some(Written { publications, rest, held, stored }));
@@ -188,19 +179,67 @@ async fn read(connection: &mut PoolConnection<Sqlite>, accounts: &[AccountId]) -
     Ok(known.into_iter().collect())
 }
 
-/// Runs a text that is a transaction. It runs to its end whatever becomes of who waits for it, so that
-/// the connection is never given back in the middle of it.
-async fn run(connection: PoolConnection<Sqlite>, text: QueryBuilder<Sqlite>) -> Result<Vec<Given>, Error> {
-    let (mut connection, mut text) = (connection, text);
-    let work = TaskTracker::new().spawn(async move {
-        let given = each(&mut connection, &mut text).await;
-        if given.is_err() {
-            // SQLite may have rolled it back by itself.
-            let _ = sqlx::query("rollback").execute(&mut *connection).await;
+fn insert_events(text: &mut QueryBuilder<Sqlite>, run: &[&Publication], version: i64) {
+    text.push("with new (").push(NEW_EVENT_COLUMNS).push(") as (");
+    text.push_values(padded(run), |mut row, new| bind_event!(row, &new.event));
+    // With `or rollback` SQLite need not be able to undo this statement alone, which costs a copy of
+    // each page that it changes.
+    text.push(") insert or rollback into event (").push(NEW_EVENT_COLUMNS).push(") select * from new where ");
+    text.push("(select data_version from pragma_data_version) = ").push_bind(version);
+    text.push(" on conflict do nothing");
+}
+
+fn insert_deliveries(text: &mut QueryBuilder<Sqlite>, run: &[(&Event, &NewDelivery)]) {
+    text.push("with new (").push(NEW_DELIVERY_COLUMNS).push(") as (");
+    text.push_values(padded(run), |mut row, (event, delivery)| bind_delivery!(row, *event, *delivery));
+    text.push(") insert into delivery (").push(NEW_DELIVERY_COLUMNS).push(") select * from new where ");
+    text.push("exists (select 1 from event where event.id = event_id and event.account_id = new.account_id)");
+    text.push(" on conflict do nothing");
+}
+
+/// A transaction: one text of few rows, so that it is one way there and back, or one text a statement.
+struct Texts {
+    texts: Vec<QueryBuilder<Sqlite>>,
+    is_short: bool,
+}
+
+impl Texts {
+    fn begin(is_short: bool) -> Self {
+        Self { texts: vec![QueryBuilder::new("begin immediate")], is_short }
+    }
+
+    /// Where the next statement is written.
+    fn next(&mut self) -> &mut QueryBuilder<Sqlite> {
+        if !self.is_short {
+            self.texts.push(QueryBuilder::default());
         }
-        given
-    });
-    Ok(work.await.map_err(|panicked| sqlx::Error::Io(std::io::Error::other(panicked)))??)
+        let text = self.texts.last_mut().expect("there is always one");
+        if self.is_short { text.push("; ") } else { text }
+    }
+
+    /// Runs it, and gives what each statement gave. It runs to its end whatever becomes of who waits for
+    /// it, so that the connection is never given back in the middle of it.
+    async fn run(mut self, mut connection: PoolConnection<Sqlite>) -> Result<Vec<Given>, Error> {
+        self.next().push("commit");
+        let work = TaskTracker::new().spawn(async move {
+            let mut given = Vec::new();
+            for text in &mut self.texts {
+                match each(&mut connection, text).await {
+                    Ok(more) => given.extend(more),
+                    Err(error) => {
+                        // SQLite may have rolled it back by itself.
+                        let _ = sqlx::query("rollback").execute(&mut *connection).await;
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(given)
+        });
+        let mut given = work.await.map_err(|panicked| sqlx::Error::Io(std::io::Error::other(panicked)))??;
+        // The first began it.
+        given.remove(0);
+        Ok(given)
+    }
 }
 
 /// Runs each statement of a text.

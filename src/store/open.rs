@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::config::{Database, hide_password};
@@ -113,6 +114,7 @@ impl Store {
             activity: Arc::default(),
             others: Arc::default(),
             memory: Arc::default(),
+            written: Arc::default(),
         })
     }
 
@@ -174,13 +176,18 @@ impl Store {
             activity: Arc::default(),
             others: Arc::default(),
             memory: Arc::default(),
+            written: Arc::default(),
         })
     }
 
     /// Copies what was written from SQLite's log into the file, beside the writer, so that no commit has
-    /// to wait for it. There is nothing to do on Postgres, or in memory.
-    pub async fn tidy(&self) -> Result<(), super::Error> {
-        if let Pools::Sqlite { tidy: Some(tidy), .. } = &self.pools {
+    /// to wait for it, if this process has written about so many events and attempts since. There is
+    /// nothing to do on Postgres, or in memory.
+    pub async fn tidy(&self, least: u64) -> Result<(), super::Error> {
+        if let Pools::Sqlite { tidy: Some(tidy), .. } = &self.pools
+            && self.written.load(Ordering::Relaxed) >= least
+        {
+            self.written.store(0, Ordering::Relaxed);
             // It copies what it can without waiting for anybody.
             sqlx::query("pragma wal_checkpoint(passive)").execute(tidy).await?;
         }
