@@ -93,7 +93,7 @@ impl Measure {
             Self::Limit => "exchanges a second of the bare load maker with the bare receiver",
             Self::Pipeline => "events a second, published one by one, delivered and recorded, against the limit",
             Self::Batch => "events a second, published a hundred a request, against one by one",
-            Self::Latency => "from POST to receipt at 200 events a second, against the bare exchange",
+            Self::Latency => "from POST to receipt at 200 and 1,000 events a second, against the bare exchange",
             Self::Drain => "the drain of a backlog, with and without many other rows in the table",
             Self::Hung => "a healthy subscriber's latency beside one that never answers",
             Self::Fanout => "one event to many subscribers, until all have it",

@@ -13,8 +13,8 @@ use super::super::receiver::{Manner, Receiver};
 use super::super::report::{Bar, Sample, quantile, sorted};
 use super::{EVENTS, PATIENCE};
 
-/// Between two events: 200 a second.
-const EVERY: Duration = Duration::from_millis(5);
+/// Events a second; the bars are about the first.
+const RATES: [u32; 2] = [200, 1_000];
 /// Events that are paced out before those that count.
 const WARM_UP: u64 = 200;
 /// What a subscriber that never answers is to get.
@@ -25,21 +25,25 @@ pub(in super::super) async fn latency(lab: &Lab, kind: Kind) -> anyhow::Result<V
         Kind::Sqlite => Bar::AtMost(4.0),
         Kind::Postgres => Bar::AtMost(6.0),
     };
-    let receiver = Receiver::noting(Manner::Prompt, lab.sizes.paced).await?;
-    let bare = paced(lab, receiver.target(), &receiver).await?;
-    let database = lab.database(kind).await?;
-    let daemon = lab.daemon(&database).await?;
-    let piped = healthy(lab, &daemon).await?;
-    daemon.kill().await?;
-    lab.remove(database).await?;
     let mut samples = Vec::new();
-    for (what, latencies) in [("bare exchange", &bare), ("POST to receipt", &piped)] {
-        for (share, name) in [(0.5, "median"), (0.99, "p99"), (0.999, "p99.9")] {
-            samples.push(Sample::new(format!("{what} at 200/s, {name}"), "ms", quantile(latencies, share)));
+    for rate in RATES {
+        let receiver = Receiver::noting(Manner::Prompt, lab.sizes.paced).await?;
+        let bare = paced(lab, receiver.target(), &receiver, rate).await?;
+        let database = lab.database(kind).await?;
+        let daemon = lab.daemon(&database).await?;
+        let piped = healthy(lab, &daemon, rate).await?;
+        daemon.kill().await?;
+        lab.remove(database).await?;
+        for (what, latencies) in [("bare exchange", &bare), ("POST to receipt", &piped)] {
+            for (share, name) in [(0.5, "median"), (0.99, "p99"), (0.999, "p99.9")] {
+                let name = format!("{what} at {rate}/s, {name}");
+                samples.push(Sample::new(name, "ms", quantile(latencies, share)));
+            }
         }
+        let (piped, bare) = (quantile(&piped, 0.99), quantile(&bare, 0.99));
+        let ratio = Sample::ratio(format!("POST to receipt ÷ bare exchange at {rate}/s, p99"), piped, bare);
+        samples.push(if rate == RATES[0] { ratio.bar(bar) } else { ratio });
     }
-    let (piped, bare) = (quantile(&piped, 0.99), quantile(&bare, 0.99));
-    samples.push(Sample::ratio("POST to receipt ÷ bare exchange, p99", piped, bare).bar(bar));
     Ok(samples)
 }
 
@@ -47,7 +51,7 @@ pub(in super::super) async fn hung(lab: &Lab, kind: Kind) -> anyhow::Result<Vec<
     let without = {
         let database = lab.database(kind).await?;
         let daemon = lab.daemon(&database).await?;
-        let latencies = healthy(lab, &daemon).await?;
+        let latencies = healthy(lab, &daemon, RATES[0]).await?;
         daemon.kill().await?;
         lab.remove(database).await?;
         quantile(&latencies, 0.99)
@@ -55,7 +59,7 @@ pub(in super::super) async fn hung(lab: &Lab, kind: Kind) -> anyhow::Result<Vec<
     let hung = Receiver::start(Manner::Hangs).await?;
     let database = lab.database(kind).await?;
     let daemon = beside(lab, &database, &hung).await?;
-    let latencies = healthy(lab, &daemon).await?;
+    let latencies = healthy(lab, &daemon, RATES[0]).await?;
     daemon.kill().await?;
     lab.remove(database).await?;
     let with = quantile(&latencies, 0.99);
@@ -98,22 +102,22 @@ async fn beside(lab: &Lab, database: &Database, hung: &Receiver) -> anyhow::Resu
 }
 
 /// The latencies of events through a daemon to a prompt subscriber, in milliseconds, ascending.
-async fn healthy(lab: &Lab, daemon: &Daemon) -> anyhow::Result<Vec<f64>> {
+async fn healthy(lab: &Lab, daemon: &Daemon, rate: u32) -> anyhow::Result<Vec<f64>> {
     let receiver = Receiver::noting(Manner::Prompt, lab.sizes.paced).await?;
     daemon.subscribe(&receiver.url()).await?;
-    paced(lab, daemon.target(EVENTS), &receiver).await
+    paced(lab, daemon.target(EVENTS), &receiver, rate).await
 }
 
 /// The latencies of requests at a fixed rate, in milliseconds, ascending: from the moment that each
 /// was to be sent, so that what waits behind a slow answer counts.
-async fn paced(lab: &Lab, target: Target, receiver: &Receiver) -> anyhow::Result<Vec<f64>> {
-    let count = lab.sizes.paced;
+async fn paced(lab: &Lab, target: Target, receiver: &Receiver, rate: u32) -> anyhow::Result<Vec<f64>> {
+    let (count, every) = (lab.sizes.paced, Duration::from_secs(1) / rate);
     // Numbered beyond those that are noted.
-    pace(target, receiver.since(), EVERY, count, WARM_UP).await?;
-    let start = pace(target, receiver.since(), EVERY, 0, count).await?;
+    pace(target, receiver.since(), every, count, WARM_UP).await?;
+    let start = pace(target, receiver.since(), every, 0, count).await?;
     receiver.wait_for(WARM_UP + count, PATIENCE).await?;
     let latency = |(number, arrival): (usize, Duration)| {
-        let sent = start + EVERY * u32::try_from(number).unwrap_or(u32::MAX);
+        let sent = start + every * u32::try_from(number).unwrap_or(u32::MAX);
         arrival.saturating_sub(sent).as_secs_f64() * 1_000.0
     };
     let latencies: Vec<f64> = receiver.arrivals()?.into_iter().enumerate().map(latency).collect();
