@@ -9,6 +9,8 @@ use tokio_util::task::TaskTracker;
 
 /// The most items of one batch.
 const MOST: usize = 1_024;
+/// How often the others are let in before a batch is committed.
+const MOST_ROUNDS: u32 = 4;
 
 /// Hands items to one task that commits them in batches.
 #[derive(Debug)]
@@ -50,14 +52,13 @@ impl<T: Send + 'static> Batches<T> {
             let mut gathered = Vec::new();
             let mut commits = FuturesUnordered::new();
             loop {
+                let is_over = waiting.is_closed() && waiting.is_empty();
                 tokio::select! {
                     biased;
                     Some(()) = commits.next() => (),
-                    _ = waiting.recv_many(&mut gathered, MOST), if commits.len() < at_once => (),
+                    _ = waiting.recv_many(&mut gathered, MOST), if commits.len() < at_once && !is_over => (),
                     () = stop.cancelled(), if !waiting.is_closed() => waiting.close(),
-                }
-                if gathered.is_empty() && commits.is_empty() && waiting.is_closed() && waiting.is_empty() {
-                    break;
+                    else => break,
                 }
                 if !gathered.is_empty() {
                     gather_what_is_ready(&mut waiting, &mut gathered).await;
@@ -77,7 +78,7 @@ impl<T: Send + 'static> Batches<T> {
 /// Lets whoever can run at once hand over as well: under load that makes a batch several times as
 /// large, and a lone item waits for nobody.
 async fn gather_what_is_ready<T>(waiting: &mut mpsc::Receiver<T>, gathered: &mut Vec<T>) {
-    loop {
+    for _ in 0..MOST_ROUNDS {
         let before = gathered.len();
         tokio::task::yield_now().await;
         while gathered.len() < MOST

@@ -46,24 +46,17 @@ fn handover(process_number: i64, config: &Config, others: Arc<Others>) -> (Arc<H
     (Arc::new(handover), handed_over)
 }
 
-/// How often it is looked whether the database is to be tidied.
+/// How often the database is tidied. A commit that meets it waits, the longer the more there is to do.
 const TIDIES_EVERY: Duration = Duration::from_millis(250);
-/// How many events and attempts make it worth it. A commit that meets the tidying waits.
-const TIDIES_AFTER: u64 = 2_000;
-/// The most times that it is put off for there being few.
-const PUTS_OFF: u32 = 12;
 
 /// Tidies the database now and then, until `stop`.
 async fn keep_tidy(store: Store, clock: Clock, stop: CancellationToken) {
-    let mut looks: u32 = 0;
     loop {
-        looks = looks.wrapping_add(1);
-        let least = if looks.is_multiple_of(PUTS_OFF) { 1 } else { TIDIES_AFTER };
         tokio::select! {
             () = stop.cancelled() => return,
             () = clock.sleep_until(clock.now() + TIDIES_EVERY) => (),
         }
-        if let Err(failure) = store.tidy(least).await {
+        if let Err(failure) = store.tidy().await {
             warn!("the database was not tidied: {failure}");
         }
     }
@@ -82,16 +75,16 @@ async fn enter(config: &Config, store: &Store) -> anyhow::Result<(Installation, 
         format!("cannot write to the database {url}; a SQLite file needs write permission, and so do those ending in -wal and -shm beside it")
     })?;
     let chance = chance.of_process(installation.process_number);
-    // The others may not have been told the key, and must not take it away.
+    // The others may not have been told the key, and must not take it away; nor set a clock that was moved.
     if config.server.roles.has(Role::Api) {
         let default_key = &config.auth.default_key;
         let key_hash = (!default_key.is_empty()).then(|| ApiKey::new(default_key).hash());
         store.set_default_key_hash(key_hash.as_deref()).await.context("auth.default_key cannot be used")?;
-    }
-    if let Some(at) = config.clock.manual_from
-        && store.account_clock(AccountId::DEFAULT).await?.is_none()
-    {
-        store.set_account_clock(AccountId::DEFAULT, Some(at)).await?;
+        if let Some(at) = config.clock.manual_from
+            && store.account_clock(AccountId::DEFAULT).await?.is_none()
+        {
+            store.set_account_clock(AccountId::DEFAULT, Some(at)).await?;
+        }
     }
     Ok((installation, chance))
 }

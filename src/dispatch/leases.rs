@@ -50,7 +50,7 @@ impl Leases {
         }
     }
 
-    /// The leases that lapse at `until` or earlier, in the order in which everybody locks deliveries.
+    /// The leases that lapse at `until` or earlier, in order: see `recorder.rs`.
     pub(super) fn lapsing(&self, until: DateTime<Utc>) -> Vec<(DeliveryId, i64)> {
         let held = self.lock();
         let lapsing = held.iter().filter(|(_, held)| held.until <= until).map(|(id, held)| (*id, held.lease));

@@ -64,7 +64,7 @@ impl Recorder {
     ) -> Self {
         let (at_once, afterwards) = (store.commits_at_once(), Arc::new(Afterwards { handover, claims_at }));
         Self(Batches::start(tracker, stop, at_once, in_hand.max(1), move |mut made: Vec<Made>| {
-            // In the order in which renewals lock deliveries, too.
+            // In the order of renewals, so that they seldom wait for each other in a circle.
             made.sort_unstable_by_key(|made| made.record.delivery_id);
             let (store, afterwards) = (store.clone(), Arc::clone(&afterwards));
             async move {

@@ -173,6 +173,20 @@ impl Store {
     /// whether it was. What would be attempted again waits if its subscriber has been disabled
     /// meanwhile, and fails if it has been deleted.
     pub async fn record_attempts(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
+        let mut deliveries = HashSet::with_capacity(records.len());
+        if records.iter().all(|record| deliveries.insert(record.delivery_id)) {
+            return self.record_deliveries(records).await;
+        }
+        // After an outage one delivery may be there under two leases. Each must be told by its own.
+        let mut ours = Vec::with_capacity(records.len());
+        for record in records {
+            ours.extend(self.record_deliveries(std::slice::from_ref(record)).await?);
+        }
+        Ok(ours)
+    }
+
+    /// Records attempts of as many deliveries.
+    async fn record_deliveries(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
         self.in_time(async {
             if let Some(ours) = self.record_in_one_go(records).await? {
                 return Ok(ours);

@@ -5,7 +5,7 @@
 //! on the pools shows it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -101,8 +101,8 @@ pub struct Store {
     others: Arc<Others>,
     /// What publish remembers of accounts.
     memory: Arc<known::Memory>,
-    /// How much SQLite's log has taken since it was last copied: about as many events and attempts.
-    written: Arc<AtomicU64>,
+    /// Whether SQLite's log has taken anything since it was last copied.
+    has_written: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone)]
@@ -270,8 +270,8 @@ impl Store {
 
     /// Wakes whoever waits for something to be committed in these accounts.
     fn stir(&self, accounts: impl IntoIterator<Item = AccountId>) {
+        self.has_written.store(true, Ordering::Relaxed);
         for account_id in accounts {
-            self.written.fetch_add(1, Ordering::Relaxed);
             self.activity.stir(account_id);
             self.others.tell(Told::Stirred(account_id));
         }

@@ -14,6 +14,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::known::Memory;
 use super::{Installation, Pools, Store, write};
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -114,7 +115,7 @@ impl Store {
             activity: Arc::default(),
             others: Arc::default(),
             memory: Arc::default(),
-            written: Arc::default(),
+            has_written: Arc::default(),
         })
     }
 
@@ -134,8 +135,9 @@ impl Store {
             .busy_timeout(Duration::from_secs(10))
             // In pages of 4 KiB: 64 MiB. A checkpoint here holds up the commit that makes it; see `tidy`.
             .pragma("wal_autocheckpoint", "16384")
-            .pragma("temp_store", "memory")
-            .optimize_on_close(true, None);
+            // Without statistics plans stay as they are tested. With those of a database that had one
+            // subscriber, recording went through every subscriber there was for each attempt.
+            .pragma("temp_store", "memory");
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
@@ -161,7 +163,16 @@ impl Store {
         let write = connect.clone().pragma("cache_size", "-16384");
         // Texts of many rows are large once they are prepared.
         let write = write.statement_cache_capacity(WRITER_STATEMENTS);
-        let write = pool(1).connect_with(write).await.map_err(unreachable)?;
+        let memory = Arc::<Memory>::default();
+        let writes = pool(1).after_connect({
+            // The version of the database that goes with it is the connection's own.
+            let memory = Arc::clone(&memory);
+            move |_, _| {
+                memory.forget_all();
+                Box::pin(async { Ok(()) })
+            }
+        });
+        let write = writes.connect_with(write).await.map_err(unreachable)?;
         SQLITE.run(&write).await.map_err(|error| refused(url.clone(), error))?;
         drop(lock);
         let tidy = (!in_memory).then(|| pool(1).connect_lazy_with(connect.clone()));
@@ -175,19 +186,17 @@ impl Store {
             answer_timeout: options.answer_timeout,
             activity: Arc::default(),
             others: Arc::default(),
-            memory: Arc::default(),
-            written: Arc::default(),
+            memory,
+            has_written: Arc::default(),
         })
     }
 
     /// Copies what was written from SQLite's log into the file, beside the writer, so that no commit has
-    /// to wait for it, if this process has written about so many events and attempts since. There is
-    /// nothing to do on Postgres, or in memory.
-    pub async fn tidy(&self, least: u64) -> Result<(), super::Error> {
+    /// to wait for it, if this process has written since. There is nothing to do on Postgres, or in memory.
+    pub async fn tidy(&self) -> Result<(), super::Error> {
         if let Pools::Sqlite { tidy: Some(tidy), .. } = &self.pools
-            && self.written.load(Ordering::Relaxed) >= least
+            && self.has_written.swap(false, Ordering::Relaxed)
         {
-            self.written.store(0, Ordering::Relaxed);
             // It copies what it can without waiting for anybody.
             sqlx::query("pragma wal_checkpoint(passive)").execute(tidy).await?;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use scanhook::account::Account;
-use scanhook::delivery::{Attempt, Claimed, Next, Outcome, Response};
+use scanhook::delivery::{Attempt, Claimed, Next, Outcome, Response, Status};
 use scanhook::event::{Event, Vendor};
 use scanhook::id::{AccountId, DeliveryId, EventId, SubscriberId};
 use scanhook::random::Chance;
@@ -356,6 +356,19 @@ on_both_databases! {
             // Every column of an attempt reads back as it was, a body that is no text too.
             assert!(detail.attempts.iter().all(|attempt| *attempt == records[0].attempt));
         }
+    }
+
+    async fn of_two_records_of_one_delivery_only_the_leases_holder_counts(database) {
+        let store = open(database).await;
+        let to = subscriber(1);
+        store.insert_subscriber(&to).await.expect("stored");
+        insert(&store, [publication(1, &to, None, None)]).await;
+        let lost = claim(&store, start_time(), 1).await;
+        let held = claim(&store, start_time() + LEASE * 2, 2).await;
+        let records = [record(&lost[0], Next::Failed), record(&held[0], Next::Succeeded)];
+        assert_eq!(store.record_attempts(&records).await.expect("recorded"), [false, true]);
+        let detail = store.delivery(AccountId::DEFAULT, held[0].id).await.expect("there");
+        assert_eq!((detail.listed.delivery.status, detail.attempts.len()), (Status::Succeeded, 1));
     }
 
     async fn what_would_be_tried_again_waits_for_a_subscriber_that_another_process_disabled(database) {
