@@ -1,8 +1,8 @@
 //! `scanhook bench`: how fast this machine's scanhook is, against what the machine can do at all.
 //!
-//! The load maker and the receiver live in this process, on threads of their own; each daemon under test is a process of its
-//! own, with real HTTP in and out over loopback and a database of its own. Ratios are of figures
-//! taken one after the other in one run, so that they hold on any machine.
+//! The load maker and the receiver live in this process, on threads of their own; each daemon under
+//! test is a process of its own, with real HTTP in and out over loopback and a database of its own.
+//! Ratios are of figures taken one after the other in one run, so that they hold on any machine.
 
 use std::fmt;
 use std::path::PathBuf;
