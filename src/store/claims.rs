@@ -9,7 +9,7 @@ use sqlx::QueryBuilder;
 use super::bind::{ATTEMPT_COLUMNS, MADE_COLUMNS, MOVE_ON, bind_attempt, bind_made};
 use super::events::Row as EventRow;
 use super::{
-    Error, ROWS_AT_ONCE, Store, Tx, event_columns, in_list, json, micros, padded, read, runs, time, undecodable,
+    Error, Pools, ROWS_AT_ONCE, Store, Tx, event_columns, in_list, json, micros, padded, read, runs, time, undecodable,
     within, word, write,
 };
 use crate::delivery::{Attempt, Claimed, Next, Status, attempts_made};
@@ -188,11 +188,11 @@ impl Store {
     /// Records attempts of as many deliveries.
     async fn record_deliveries(&self, records: &[Record]) -> Result<Vec<bool>, Error> {
         self.in_time(async {
-            if let Some(ours) = self.record_in_one_go(records).await? {
-                return Ok(ours);
-            }
-            if let Some(ours) = self.record_in_one_statement(records).await? {
-                return Ok(ours);
+            if records.iter().all(|record| record.effect.is_none()) {
+                return match &self.pools {
+                    Pools::Sqlite { write, .. } => self.record_in_one_go(write, records).await,
+                    Pools::Postgres(pool) => self.record_in_one_statement(pool, records).await,
+                };
             }
             let mut tx = self.begin().await?;
             self.hold_subscribers(&mut tx, records).await?;

@@ -147,8 +147,8 @@ impl Store {
     ///
     /// What goes `along` is stored before them, or none of it all is: [`Error::WorldChanged`] if
     /// somebody else was first, [`Error::AccountGone`] if an account of it was deleted.
-    /// `accounts` has the account of each event. `plan` is given what is known of these accounts, and says what to store; the answer has its
-    /// second part as it is. It may be asked again, if another process changes something first.
+    /// `accounts` has the account of each event. `plan` is given what is known of these accounts, and
+    /// says what to store; the answer has its second part as it is. It may be asked again, if another process changes something first.
     /// An event whose idempotency key is known, from before or from earlier in the same call,
     /// stores nothing.
     pub async fn insert_events<T: Send>(
@@ -158,14 +158,11 @@ impl Store {
         mut plan: impl FnMut(Tenants) -> (Vec<Publication>, T) + Send,
     ) -> Result<(Vec<(Publication, Inserted)>, T), Error> {
         self.in_time(async {
-            let of_each: Vec<AccountId> = accounts.into_iter().collect();
-            let accounts = in_list(of_each);
+            let accounts = in_list(accounts);
             let short = match &self.pools {
-                Pools::Postgres(pool) if along.is_none() => {
-                    self.insert_in_one_statement(pool, &accounts, &mut plan).await?
-                }
-                Pools::Sqlite { .. } if along.is_none() => self.insert_in_one_go(&accounts, &mut plan).await?,
-                _ => None,
+                _ if along.is_some() => None,
+                Pools::Sqlite { write, .. } => self.insert_in_one_go(write, &accounts, &mut plan).await?,
+                Pools::Postgres(pool) => self.insert_in_one_statement(pool, &accounts, &mut plan).await?,
             };
             let Written { publications, rest, held, stored } = match short {
                 Some(written) => written,

@@ -268,7 +268,8 @@ impl Store {
         watching
     }
 
-    /// Wakes whoever waits for something to be committed in these accounts.
+    /// Says that something was committed in these accounts: whoever waits for that is woken, and SQLite's
+    /// log is worth copying.
     fn stir(&self, accounts: impl IntoIterator<Item = AccountId>) {
         self.has_written.store(true, Ordering::Relaxed);
         for account_id in accounts {

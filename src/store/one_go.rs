@@ -10,7 +10,7 @@ use either::Either;
 use futures_util::TryStreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteQueryResult, SqliteRow};
-use sqlx::{Executor, FromRow, QueryBuilder, Row, Sqlite};
+use sqlx::{Executor, FromRow, QueryBuilder, Row, Sqlite, SqlitePool};
 use tokio_util::task::TaskTracker;
 
 use super::bind::{
@@ -21,7 +21,7 @@ use super::claims::Record;
 use super::events::{NewDelivery, Publication, Tenants, Written, with_events};
 use super::known::{Accounts, Known};
 use super::subscribers::{Row as SubscriberRow, all};
-use super::{Error, Pools, ROWS_AT_ONCE, Store, in_list, padded, subscriber_columns, time};
+use super::{Error, ROWS_AT_ONCE, Store, in_list, padded, subscriber_columns, time};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId};
 
@@ -34,13 +34,8 @@ struct Given {
 }
 
 impl Store {
-    /// Records attempts that change nothing of their subscribers: whether each was; none on another
-    /// database.
-    pub(super) async fn record_in_one_go(&self, records: &[Record]) -> Result<Option<Vec<bool>>, Error> {
-        let Pools::Sqlite { write, .. } = &self.pools else { return Ok(None) };
-        if records.iter().any(|record| record.effect.is_some()) {
-            return Ok(None);
-        }
+    /// Records attempts that change nothing of their subscribers: whether each was.
+    pub(super) async fn record_in_one_go(&self, write: &SqlitePool, records: &[Record]) -> Result<Vec<bool>, Error> {
         let mut texts = Texts::begin(records.len() <= ROWS_AT_ONCE);
         for run in records.chunks(ROWS_AT_ONCE) {
             let text = texts.next();
@@ -64,7 +59,7 @@ impl Store {
         let inserts = records.len().div_ceil(ROWS_AT_ONCE);
         let inserted: u64 = given.iter().step_by(2).take(inserts).map(|insert| insert.changed).sum();
         if inserted == records.len() as u64 {
-            return Ok(Some(vec![true; records.len()]));
+            return Ok(vec![true; records.len()]);
         }
         // Some leases had lapsed; whoever has them now records another attempt at another moment.
         let mut select =
@@ -76,17 +71,17 @@ impl Store {
         select.push(")");
         let there: HashSet<(DeliveryId, i64)> = select.build_query_as().fetch_all(write).await?.into_iter().collect();
         let ours = |record: &Record| there.contains(&(record.delivery_id, super::micros(record.attempt.started_at)));
-        Ok(Some(records.iter().map(ours).collect()))
+        Ok(records.iter().map(ours).collect())
     }
 
-    /// Stores events and their deliveries; none on another database, or if another process has written
-    /// since `plan` was told what is known.
+    /// Stores events and their deliveries; none if another process has written since `plan` was told what
+    /// is known.
     pub(super) async fn insert_in_one_go<T: Send>(
         &self,
+        write: &SqlitePool,
         accounts: &[AccountId],
         plan: &mut (impl FnMut(Tenants) -> (Vec<Publication>, T) + Send),
     ) -> Result<Option<Written<T>>, Error> {
-        let Pools::Sqlite { write, .. } = &self.pools else { return Ok(None) };
         // Nobody else of this process writes while it is held.
         let mut connection = write.acquire().await?;
         let known = match self.memory.get(accounts).filter(|known| known.version().is_some()) {
@@ -122,24 +117,23 @@ impl Store {
         }
         // Another process's write looks like this, too.
         self.memory.forget_all();
-        let stored = self.there(&storable).await?;
+        let stored = there(write, &storable).await?;
         Ok((!stored.is_empty()).then_some(Written { publications, rest, held, stored }))
     }
+}
 
-    /// Which of these events are stored.
-    async fn there(&self, publications: &[&Publication]) -> Result<HashSet<EventId>, Error> {
-        let Pools::Sqlite { write, .. } = &self.pools else { return Ok(HashSet::new()) };
-        let mut select = QueryBuilder::<Sqlite>::new("select id, vendor_event_id from event where id in (");
-        let mut ids = select.separated(", ");
-        for id in in_list(publications.iter().map(|new| new.event.id)) {
-            ids.push_bind(id);
-        }
-        select.push(")");
-        let there: HashSet<(EventId, String)> = select.build_query_as().fetch_all(write).await?.into_iter().collect();
-        // Another event may have one of these ids; it has another of the vendor's.
-        let is_there = |new: &&&Publication| there.contains(&(new.event.id, new.event.vendor_event_id.clone()));
-        Ok(publications.iter().filter(is_there).map(|new| new.event.id).collect())
+/// Which of these events are stored.
+async fn there(write: &SqlitePool, publications: &[&Publication]) -> Result<HashSet<EventId>, Error> {
+    let mut select = QueryBuilder::<Sqlite>::new("select id, vendor_event_id from event where id in (");
+    let mut ids = select.separated(", ");
+    for id in in_list(publications.iter().map(|new| new.event.id)) {
+        ids.push_bind(id);
     }
+    select.push(")");
+    let there: HashSet<(EventId, String)> = select.build_query_as().fetch_all(write).await?.into_iter().collect();
+    // Another event may have one of these ids; it has another of the vendor's.
+    let is_there = |new: &&&Publication| there.contains(&(new.event.id, new.event.vendor_event_id.clone()));
+    Ok(publications.iter().filter(is_there).map(|new| new.event.id).collect())
 }
 
 /// Reads what is to be known of these accounts.

@@ -15,7 +15,7 @@ use super::bind::{ATTEMPT_COLUMNS, MADE_COLUMNS, MOVE_ON, NEW_DELIVERY_COLUMNS, 
 use super::claims::{Record, after};
 use super::events::{NewDelivery, Publication, Tenants, Written, with_events};
 use super::known::Accounts;
-use super::{Error, Pools, Store, micros, to_json};
+use super::{Error, Store, micros, to_json};
 use crate::delivery::{API_VERSION, AttemptError, Status};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId, EventId};
@@ -119,12 +119,8 @@ impl Store {
         Ok(None)
     }
 
-    /// Records attempts that change nothing of their subscribers: whether each was; none if one does.
-    pub(super) async fn record_in_one_statement(&self, records: &[Record]) -> Result<Option<Vec<bool>>, Error> {
-        let Pools::Postgres(pool) = &self.pools else { return Ok(None) };
-        if records.iter().any(|record| record.effect.is_some()) {
-            return Ok(None);
-        }
+    /// Records attempts that change nothing of their subscribers: whether each was.
+    pub(super) async fn record_in_one_statement(&self, pool: &PgPool, records: &[Record]) -> Result<Vec<bool>, Error> {
         let attempts = column(records, |record| &record.attempt);
         let after = column(records, |record| after(record.next));
         let mut subscribers = column(records, |record| record.subscriber_id);
@@ -153,7 +149,7 @@ impl Store {
             .bind(column(&attempts, |attempt| attempt.reason.as_ref().map(to_json)));
         let ours: HashSet<DeliveryId> = query.fetch_all(pool).await?.into_iter().collect();
         self.stir(records.iter().map(|record| record.account_id));
-        Ok(Some(column(records, |record| ours.contains(&record.delivery_id))))
+        Ok(column(records, |record| ours.contains(&record.delivery_id)))
     }
 }
 
