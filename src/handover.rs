@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::delivery::{Claimed, Next, Outcome};
 use crate::id::{AccountId, SubscriberId};
 use crate::others::{Others, Told};
+use crate::subscriber::Subscriber;
 
 /// From how many on accounts with void leases are forgotten.
 const MOST_VOIDED: usize = 4_096;
@@ -24,8 +25,18 @@ const MOST_VOIDED: usize = 4_096;
 pub struct InHand {
     pub claimed: Claimed,
     pub place: Place,
+    /// The subscriber as publish knew it, where it was publish that put this in hand.
+    pub known: Option<(Arc<Subscriber>, AsOf)>,
     /// Is told of the attempt once it is recorded, or dropped if none is made.
     pub made: Option<oneshot::Sender<AttemptMade>>,
+}
+
+/// A moment at which what is known was so, or just before it.
+#[derive(Debug, Clone, Copy)]
+pub struct AsOf {
+    pub at: DateTime<Utc>,
+    /// The store's count of changes by this process.
+    pub changes: u64,
 }
 
 /// An attempt that was made and recorded.
@@ -165,7 +176,7 @@ impl Handover {
     pub fn put_claimed(&self, claimed: Vec<Claimed>) {
         for claimed in claimed {
             let place = self.place(&mut self.places.lock(), claimed.subscriber_id);
-            self.put(InHand { claimed, place, made: None });
+            self.put(InHand { claimed, place, known: None, made: None });
         }
     }
 
@@ -174,7 +185,7 @@ impl Handover {
     pub fn put_one(&self, claimed: Claimed) -> oneshot::Receiver<AttemptMade> {
         let (made, told) = oneshot::channel();
         let place = self.place(&mut self.places.lock(), claimed.subscriber_id);
-        self.put(InHand { claimed, place, made: Some(made) });
+        self.put(InHand { claimed, place, known: None, made: Some(made) });
         told
     }
 

@@ -131,7 +131,7 @@ mod tests {
             subscriber_id: subscriber_id(to),
             options: crate::subscriber::Options::default(),
         };
-        InHand { claimed, place: handover.try_place(subscriber_id(to)).expect("a place"), made: None }
+        InHand { claimed, place: handover.try_place(subscriber_id(to)).expect("a place"), known: None, made: None }
     }
 
     fn subscriber_id(number: u64) -> SubscriberId {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,7 +23,7 @@ use crate::batch::{Batcher, Stopped};
 use crate::clock::Clock;
 use crate::config::{Dispatch, Vendors};
 use crate::delivery::Claimed;
-use crate::handover::{Handover, InHand};
+use crate::handover::{AsOf, Handover, InHand};
 use crate::id::SubscriberId;
 use crate::random::Chance;
 use crate::sender::Sender;
@@ -56,6 +56,10 @@ pub struct Dispatcher {
     /// When the claiming loop looks next by itself, in microseconds.
     claims_at: Arc<AtomicI64>,
 }
+
+/// How long a subscriber counts as publish knew it. What another process changes meanwhile comes too late
+/// for the attempt, as it does for one that is under way; what this process changes does not.
+const KNOWN_FOR: TimeDelta = TimeDelta::milliseconds(10);
 
 /// A subscriber as it is now, if its row is there and can be read.
 type CurrentSubscriber = Result<Option<Arc<Subscriber>>, Arc<Error>>;
@@ -312,7 +316,7 @@ impl Dispatcher {
     /// dropped once the receiver has answered: it need not wait for the record, which holds the place,
     /// unless that changes the subscriber. `counted` is dropped after the record.
     async fn deliver(&self, in_hand: InHand, finished: Option<Finished>, counted: TaskTrackerToken) -> bool {
-        let InHand { claimed, place, made: told } = in_hand;
+        let InHand { claimed, place, known, made: told } = in_hand;
         let span = info_span!(
             "delivery",
             delivery.id = %claimed.id,
@@ -320,7 +324,7 @@ impl Dispatcher {
             subscriber.id = %claimed.subscriber_id
         );
         let deliver = async {
-            let Some((lease, subscriber)) = self.is_to_be_made(&claimed).await else { return false };
+            let Some((lease, subscriber)) = self.is_to_be_made(&claimed, known).await else { return false };
             let record = self.attempter.make(&claimed, &subscriber).await;
             // What changes the subscriber must hold before the next attempt to it.
             let finished = finished.filter(|_| record.effect.is_some());
@@ -333,7 +337,11 @@ impl Dispatcher {
     }
 
     /// The lease and the subscriber for an attempt; none if it is not to be made.
-    async fn is_to_be_made(&self, claimed: &Claimed) -> Option<(UnderWay, Arc<Subscriber>)> {
+    async fn is_to_be_made(
+        &self,
+        claimed: &Claimed,
+        known: Option<(Arc<Subscriber>, AsOf)>,
+    ) -> Option<(UnderWay, Arc<Subscriber>)> {
         let Some(lease) = self.leases.start(claimed, self.clock.now()) else {
             debug!("the lease of {} has lapsed; another process may have taken over", claimed.id);
             self.leases.let_go(claimed.id, claimed.lease);
@@ -345,6 +353,10 @@ impl Dispatcher {
             Box::pin(self.give_back(std::slice::from_ref(claimed))).await;
             self.handover.wake();
             return None;
+        }
+        let is_so = |as_of: AsOf| self.store.changes() == as_of.changes && self.clock.now() - as_of.at <= KNOWN_FOR;
+        if let Some((subscriber, _)) = known.filter(|(_, as_of)| is_so(*as_of)) {
+            return Some((lease, subscriber));
         }
         let subscriber = match self.subscribers.submit(claimed.subscriber_id).await {
             Ok(Ok(subscriber)) => subscriber,

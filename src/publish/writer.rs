@@ -9,7 +9,7 @@ use super::{Group, Published, Ready, Refused};
 use crate::clock::Clock;
 use crate::delivery::{Claimed, Delivery, Status};
 use crate::event::Event;
-use crate::handover::{Handover, InHand};
+use crate::handover::{AsOf, Handover, InHand};
 use crate::id::{AccountId, DeliveryId};
 use crate::problem::FieldProblem;
 use crate::random::Chance;
@@ -18,7 +18,7 @@ use crate::subscriber::Subscriber;
 use crate::vendors::dialect;
 
 /// Makes the deliveries an event owes: one for each subscriber that wants it.
-fn fan_out<'s>(event: &Event, subscribers: &[&'s Subscriber]) -> impl Iterator<Item = &'s Subscriber> {
+fn fan_out<'s>(event: &Event, subscribers: &[&'s Arc<Subscriber>]) -> impl Iterator<Item = &'s Arc<Subscriber>> {
     let options_allow = |subscriber: &Subscriber| dialect(event.vendor).wants(event, &subscriber.options);
     subscribers.iter().copied().filter(move |subscriber| subscriber.wants(event) && options_allow(subscriber))
 }
@@ -93,11 +93,11 @@ impl Writer {
     /// What a batch stores, and what goes with each event once it is stored: the deliveries to
     /// hand over, and the warnings.
     fn plan(&self, batch: &[Ready], tenants: &Tenants) -> (Vec<Publication>, Vec<Rest>) {
-        let mut by_account: HashMap<AccountId, Vec<&Subscriber>> = HashMap::new();
+        let mut by_account: HashMap<AccountId, Vec<&Arc<Subscriber>>> = HashMap::new();
         for subscriber in &tenants.subscribers {
             by_account.entry(subscriber.account_id).or_default().push(subscriber);
         }
-        let now = self.clock.now();
+        let as_of = AsOf { at: self.clock.now(), changes: tenants.changes };
         let plan_one = |ready: &Ready| {
             let mut ready = ready.clone();
             let own_clock = tenants.clocks.get(&ready.event.account_id);
@@ -108,7 +108,7 @@ impl Writer {
             let Ready { event, warnings, .. } = ready;
             let of_account = by_account.get(&event.account_id).map(Vec::as_slice).unwrap_or_default();
             // By a clock of its own nothing is due before that is moved.
-            let handed_over_by = own_clock.is_none().then_some(now);
+            let handed_over_by = own_clock.is_none().then_some(as_of);
             let (publication, in_hand) = self.publication(event, deliver_at, of_account, handed_over_by);
             (publication, (in_hand, warnings))
         };
@@ -116,15 +116,15 @@ impl Writer {
     }
 
     /// One event with its deliveries, leased where they are due `now` and there is a place in hand;
-    /// without a `now` none is.
+    /// without a `now` none is. `now` is also when the subscribers are as they are given.
     fn publication(
         &self,
         mut event: Event,
         deliver_at: DateTime<Utc>,
-        subscribers: &[&Subscriber],
-        now: Option<DateTime<Utc>>,
+        subscribers: &[&Arc<Subscriber>],
+        now: Option<AsOf>,
     ) -> (Publication, Vec<InHand>) {
-        let wanting: Vec<&Subscriber> = fan_out(&event, subscribers).collect();
+        let wanting: Vec<&Arc<Subscriber>> = fan_out(&event, subscribers).collect();
         event.at_publish = dialect(event.vendor).at_publish(&wanting, deliver_at);
         let event = Arc::new(event);
         let mut deliveries = Vec::new();
@@ -132,11 +132,11 @@ impl Writer {
         for (index, subscriber) in wanting.into_iter().enumerate() {
             let key = format!("{}/{}", event.id, subscriber.id);
             let id = DeliveryId::generate(event.created_at, index as u64, &mut self.chance.stream("delivery", key));
-            let due_now = now.filter(|now| deliver_at <= *now);
-            let leased =
-                due_now.and_then(|now| Some((self.handover.try_place(subscriber.id)?, self.handover.new_lease(now))));
-            let lease = leased.as_ref().map(|(_, lease)| *lease);
-            if let Some((place, (lease, lease_until))) = leased {
+            let due_now = now.filter(|now| deliver_at <= now.at);
+            let leased = due_now
+                .and_then(|now| Some((self.handover.try_place(subscriber.id)?, self.handover.new_lease(now.at), now)));
+            let lease = leased.as_ref().map(|(_, lease, _)| *lease);
+            if let Some((place, (lease, lease_until), now)) = leased {
                 let claimed = Claimed {
                     due_at: deliver_at,
                     id,
@@ -149,7 +149,7 @@ impl Writer {
                     subscriber_id: subscriber.id,
                     options: subscriber.options.clone(),
                 };
-                handed_over.push(InHand { claimed, place, made: None });
+                handed_over.push(InHand { claimed, place, known: Some((Arc::clone(subscriber), now)), made: None });
             }
             let (subscriber_id, options, is_manual) = (subscriber.id, subscriber.options.clone(), now.is_none());
             deliveries.push(NewDelivery { id, subscriber_id, next_try: deliver_at, options, lease, is_manual });

@@ -10,7 +10,7 @@ use super::bind::{ATTEMPT_COLUMNS, MADE_COLUMNS, MOVE_ON, bind_attempt, bind_mad
 use super::events::Row as EventRow;
 use super::{
     Error, Pools, ROWS_AT_ONCE, Store, Tx, event_columns, in_list, json, micros, padded, read, runs, time, undecodable,
-    within, word, write,
+    within, word, write, write_one,
 };
 use crate::delivery::{Attempt, Claimed, Next, Status, attempts_made};
 use crate::event::Event;
@@ -83,7 +83,7 @@ impl Store {
         self.in_time(async {
             // Other processes claim at the same time.
             let lock = self.pools.and_hold(" for update skip locked");
-            let rows = write!(self, |tx| {
+            let rows = write_one!(self, |db| {
                 let mut claim = QueryBuilder::<Db>::new("update delivery set lease_holder = ");
                 claim.push_bind(lease).push(", due_at = ").push_bind(micros(lease_until));
                 claim.push(" where id in (select id from delivery where due_at <= ").push_bind(micros(now));
@@ -100,7 +100,7 @@ impl Store {
                 claim.push(
                     ") returning id, event_id, subscriber_id, status, retries, schedule_start, next_try, options",
                 );
-                claim.build_query_as::<ClaimedRow>().fetch_all(&mut *tx).await?
+                claim.build_query_as::<ClaimedRow>().fetch_all(db).await?
             });
             self.complete(rows, lease, lease_until).await
         })

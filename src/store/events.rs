@@ -46,6 +46,8 @@ pub struct Tenants {
     pub subscribers: Vec<Arc<Subscriber>>,
     /// Where the clocks stand of those accounts that have one of their own.
     pub clocks: HashMap<AccountId, DateTime<Utc>>,
+    /// [`Store::changes`] before this was known.
+    pub changes: u64,
 }
 
 /// What became of one publication.
@@ -197,6 +199,7 @@ impl Store {
         along: Option<&Along>,
         plan: &mut (impl FnMut(Tenants) -> (Vec<Publication>, T) + Send),
     ) -> Result<Written<T>, Error> {
+        let changes = self.changes();
         let mut tx = self.begin().await?;
         let held = self.hold_accounts(&mut tx, accounts, along).await?;
         if let Some(along) = along {
@@ -204,7 +207,7 @@ impl Store {
         }
         let subscribers = self.hold_enabled_subscribers(&mut tx, accounts).await?.into_iter().map(Arc::new).collect();
         let clocks = held.iter().filter_map(|(id, now)| Some((*id, (*now)?))).collect();
-        let (publications, rest) = plan(Tenants { subscribers, clocks });
+        let (publications, rest) = plan(Tenants { subscribers, clocks, changes });
         let storable: Vec<&Publication> =
             publications.iter().filter(|new| held.contains_key(&new.event.account_id)).collect();
         let stored = insert_event_rows(&mut tx, &storable).await?;

@@ -2,7 +2,8 @@
 //! can tell whether they are still the same.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
@@ -10,7 +11,7 @@ use sqlx::{FromRow, PgConnection, Row};
 
 use super::events::Tenants;
 use super::subscribers::Row as SubscriberRow;
-use super::{Error, subscriber_columns, time};
+use super::{Error, Store, subscriber_columns, time};
 use crate::id::AccountId;
 use crate::subscriber::Subscriber;
 
@@ -56,12 +57,13 @@ impl Accounts {
         versions.all(|version| version == first).then_some(first)
     }
 
-    pub(super) fn tenants(&self) -> Tenants {
+    /// What is to be known to plan; `changes` were made before.
+    pub(super) fn tenants(&self, changes: u64) -> Tenants {
         let mut subscribers: Vec<Arc<Subscriber>> =
             self.0.values().flat_map(|known| &known.subscribers).cloned().collect();
         subscribers.sort_by_key(|subscriber| subscriber.id);
         let clocks = self.0.iter().filter_map(|(id, known)| Some((*id, known.clock_now?))).collect();
-        Tenants { subscribers, clocks }
+        Tenants { subscribers, clocks, changes }
     }
 
     fn size(&self) -> usize {
@@ -105,12 +107,38 @@ impl FromIterator<(AccountId, Known)> for Accounts {
 
 /// What is remembered from one publish to the next.
 #[derive(Debug, Default)]
-pub(super) struct Memory(Mutex<Accounts>);
+pub(super) struct Memory {
+    accounts: Mutex<Accounts>,
+    changes: AtomicU64,
+}
+
+impl Store {
+    /// How many changes this process has made to anything but events and attempts.
+    pub fn changes(&self) -> u64 {
+        self.memory.changes.load(Ordering::Acquire)
+    }
+}
+
+/// A transaction that may change something. It counts when this is dropped: after the commit, also one
+/// that nobody waits for any more.
+pub(super) struct Change(Arc<Memory>);
+
+impl Change {
+    pub(super) fn begin(memory: &Arc<Memory>) -> Self {
+        Self(Arc::clone(memory))
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.0.changes.fetch_add(1, Ordering::AcqRel);
+    }
+}
 
 impl Memory {
     /// These accounts, if all of them are remembered.
     pub(super) fn get(&self, ids: &[AccountId]) -> Option<Accounts> {
-        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = self.lock();
         let one = |id: &AccountId| Some((*id, Arc::clone(remembered.0.get(id)?)));
         ids.iter().map(one).collect::<Option<_>>().map(Accounts)
     }
@@ -121,7 +149,7 @@ impl Memory {
         if size > MOST {
             return;
         }
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self.lock();
         if remembered.size() + size > MOST {
             remembered.0.clear();
         }
@@ -129,11 +157,15 @@ impl Memory {
     }
 
     pub(super) fn forget_all(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clear();
+        self.lock().0.clear();
     }
 
     pub(super) fn forget(&self, ids: &[AccountId]) {
-        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self.lock();
         ids.iter().for_each(|id| drop(remembered.0.remove(id)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

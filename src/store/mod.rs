@@ -14,6 +14,8 @@ use sqlx::{PgPool, SqlitePool};
 use crate::activity::{Activity, Watching};
 use crate::id::AccountId;
 use crate::others::{Others, Told};
+use known::Change;
+use rows::{ROWS_AT_ONCE, in_list, padded, runs};
 
 mod accounts;
 mod bench;
@@ -30,8 +32,10 @@ mod one_go;
 mod one_statement;
 mod open;
 mod reset;
+mod rows;
 mod snapshots;
 mod subscribers;
+mod tidy;
 mod vendor_events;
 mod waiting;
 mod world;
@@ -48,10 +52,6 @@ pub use open::OpenError;
 pub use vendor_events::{VendorEvents, Window};
 pub use waiting::{Owed, OwedDelivery, Present, Scheduled};
 pub use world::WorldChange;
-
-/// The most rows that one statement inserts or updates: a power of two, so that few texts of each
-/// statement are prepared, and small enough for SQLite's limit on parameters.
-const ROWS_AT_ONCE: usize = 128;
 
 /// Why the store could not do what was asked, as far as callers branch on it.
 #[derive(Debug, thiserror::Error)]
@@ -154,12 +154,30 @@ macro_rules! read {
     };
 }
 
+/// Runs a body that is one statement which writes, on either database, and is its own transaction. Not
+/// for what changes an account or a subscriber: publish and dispatch would not know of it.
+macro_rules! write_one {
+    ($store:expr, |$db:ident| $body:expr) => {
+        match &$store.pools {
+            $crate::store::Pools::Sqlite { write: $db, .. } => {
+                type Db = sqlx::Sqlite;
+                $body
+            }
+            $crate::store::Pools::Postgres($db) => {
+                type Db = sqlx::Postgres;
+                $body
+            }
+        }
+    };
+}
+
 /// Runs a body in a transaction of either database, and commits. `?` inside rolls back.
 macro_rules! write {
     ($store:expr, |$tx:ident| $body:block) => {
         match &$store.pools {
             $crate::store::Pools::Sqlite { write, .. } => {
                 type Db = sqlx::Sqlite;
+                let _change = $crate::store::known::Change::begin(&$store.memory);
                 // Taking the write lock at once avoids a deadlock with another process's writer.
                 let mut $tx: sqlx::Transaction<'_, Db> = write.begin_with("begin immediate").await?;
                 // Nobody has written meanwhile, nor will before this ends.
@@ -170,6 +188,7 @@ macro_rules! write {
             }
             $crate::store::Pools::Postgres(pool) => {
                 type Db = sqlx::Postgres;
+                let _change = $crate::store::known::Change::begin(&$store.memory);
                 let mut $tx: sqlx::Transaction<'_, Db> = pool.begin().await?;
                 let value = $body;
                 $tx.commit().await?;
@@ -182,20 +201,20 @@ macro_rules! write {
 /// A transaction of either database, for work in several steps; see [`within!`]. Dropped, it
 /// rolls back.
 enum Tx {
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>, Change),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>, Change),
 }
 
 /// Runs one step of a [`Tx`].
 macro_rules! within {
     ($tx:expr, |$db:ident| $body:expr) => {
         match $tx {
-            $crate::store::Tx::Sqlite(tx) => {
+            $crate::store::Tx::Sqlite(tx, _) => {
                 type Db = sqlx::Sqlite;
                 let $db = &mut **tx;
                 $body
             }
-            $crate::store::Tx::Postgres(tx) => {
+            $crate::store::Tx::Postgres(tx, _) => {
                 type Db = sqlx::Postgres;
                 let $db = &mut **tx;
                 $body
@@ -207,8 +226,8 @@ macro_rules! within {
 impl Tx {
     async fn commit(self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite(tx) => tx.commit().await,
-            Self::Postgres(tx) => tx.commit().await,
+            Self::Sqlite(tx, _change) => tx.commit().await,
+            Self::Postgres(tx, _change) => tx.commit().await,
         }
     }
 }
@@ -230,7 +249,7 @@ macro_rules! subscriber_columns {
     };
 }
 
-use {event_columns, read, subscriber_columns, within, write};
+use {event_columns, read, subscriber_columns, within, write, write_one};
 
 impl Store {
     /// Gives work up that the database does not answer in time: a connection may fall silent without
@@ -241,13 +260,14 @@ impl Store {
     }
 
     async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        let change = Change::begin(&self.memory);
         Ok(match &self.pools {
             Pools::Sqlite { write, .. } => {
                 let tx = write.begin_with("begin immediate").await?;
                 self.memory.forget_all();
-                Tx::Sqlite(tx)
+                Tx::Sqlite(tx, change)
             }
-            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?, change),
         })
     }
 
@@ -302,37 +322,6 @@ impl Store {
     }
 }
 
-/// Cuts rows into runs of 128, 64, … 1, so that a statement has at most eight texts, all prepared.
-fn runs<T>(mut rows: &[T]) -> Vec<&[T]> {
-    let mut runs = Vec::new();
-    while !rows.is_empty() {
-        let largest = 1_usize << rows.len().ilog2();
-        let (run, rest) = rows.split_at(largest.min(ROWS_AT_ONCE));
-        runs.push(run);
-        rows = rest;
-    }
-    runs
-}
-
-/// The rows of one statement, the last repeated until there are as many as one of few texts has: a
-/// power of two, or one and a half. Only for statements to which a repeated row makes no difference.
-fn padded<T>(run: &[T]) -> impl Iterator<Item = &T> {
-    let half = run.len().next_power_of_two() / 2;
-    let three_quarters = half + half / 2;
-    let size = if run.len() <= three_quarters { three_quarters } else { run.len().next_power_of_two() };
-    run.iter().chain(std::iter::repeat_n(run.last(), size - run.len()).flatten())
-}
-
-/// Ids for an `in (…)`, each once, in order, the last repeated up to a power of two, so that few
-/// texts of a statement are prepared.
-fn in_list<T: Copy + Ord>(ids: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut ids: Vec<T> = ids.into_iter().collect::<std::collections::BTreeSet<T>>().into_iter().collect();
-    if let Some(last) = ids.last().copied() {
-        ids.resize(ids.len().next_power_of_two(), last);
-    }
-    ids
-}
-
 /// A time as both databases keep it.
 fn micros(time: DateTime<Utc>) -> i64 {
     time.timestamp_micros()
@@ -364,32 +353,4 @@ fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
 /// Writes a JSON column.
 fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("lists and maps of text serialise")
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn rows_are_cut_into_powers_of_two() {
-        let rows = vec![(); 1_100];
-        let lengths: Vec<usize> = super::runs(&rows).iter().map(|run| run.len()).collect();
-        assert_eq!(lengths, [128, 128, 128, 128, 128, 128, 128, 128, 64, 8, 4]);
-        assert!(super::runs::<()>(&[]).is_empty());
-    }
-
-    #[test]
-    fn a_padded_run_repeats_its_last_row() {
-        for (count, padded) in [(1, 1), (2, 2), (3, 3), (5, 6), (7, 8), (9, 12), (13, 16), (300, 384), (512, 512)] {
-            let rows: Vec<usize> = (0..count).collect();
-            let all: Vec<usize> = super::padded(&rows).copied().collect();
-            assert_eq!((all.len(), &all[..count]), (padded, &rows[..]));
-            assert!(all[count..].iter().all(|row| *row == count - 1));
-        }
-        assert_eq!(super::padded::<u8>(&[]).count(), 0);
-    }
-
-    #[test]
-    fn an_in_list_has_each_id_and_a_power_of_two_of_them() {
-        assert_eq!(super::in_list([3, 1, 2, 1, 5, 4]), [1, 2, 3, 4, 5, 5, 5, 5]);
-        assert!(super::in_list::<u8>([]).is_empty());
-    }
 }

@@ -84,6 +84,7 @@ impl Store {
     ) -> Result<Option<Written<T>>, Error> {
         // Nobody else of this process writes while it is held.
         let mut connection = write.acquire().await?;
+        let changes = self.changes();
         let known = match self.memory.get(accounts).filter(|known| known.version().is_some()) {
             Some(known) => known,
             None => {
@@ -94,7 +95,7 @@ impl Store {
         };
         let held: HashSet<AccountId> = known.ids().into_iter().collect();
         let version: i64 = known.version().unwrap_or_default().parse().unwrap_or_default();
-        let (publications, rest) = plan(known.tenants());
+        let (publications, rest) = plan(known.tenants(changes));
         let storable: Vec<&Publication> =
             publications.iter().filter(|new| held.contains(&new.event.account_id)).collect();
         let deliveries = with_events(storable.iter().copied());

@@ -94,6 +94,7 @@ impl Store {
         let mut connection = pool.acquire().await?;
         // What is remembered may be old; what was just read hardly ever is.
         for remembered in [self.memory.get(&accounts), None] {
+            let changes = self.changes();
             let known = match remembered {
                 Some(known) => known,
                 None => {
@@ -103,7 +104,7 @@ impl Store {
                 }
             };
             let held: HashSet<AccountId> = known.ids().into_iter().collect();
-            let (publications, rest) = plan(known.tenants());
+            let (publications, rest) = plan(known.tenants(changes));
             let storable: Vec<&Event> =
                 publications.iter().map(|new| &*new.event).filter(|new| held.contains(&new.account_id)).collect();
             if storable.is_empty() {

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::config::{Database, hide_password};
@@ -189,18 +188,6 @@ impl Store {
             memory,
             has_written: Arc::default(),
         })
-    }
-
-    /// Copies what was written from SQLite's log into the file, beside the writer, so that no commit has
-    /// to wait for it, if this process has written since. There is nothing to do on Postgres, or in memory.
-    pub async fn tidy(&self) -> Result<(), super::Error> {
-        if let Pools::Sqlite { tidy: Some(tidy), .. } = &self.pools
-            && self.has_written.swap(false, Ordering::Relaxed)
-        {
-            // It copies what it can without waiting for anybody.
-            sqlx::query("pragma wal_checkpoint(passive)").execute(tidy).await?;
-        }
-        Ok(())
     }
 
     /// Counts this process in, and makes the cursor key if this is the first.

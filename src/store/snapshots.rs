@@ -248,8 +248,8 @@ fn quoted(columns: &[Column]) -> String {
 /// The columns of a table that a snapshot keeps.
 async fn columns(tx: &mut Tx, Table { name, .. }: Table) -> Result<Vec<Column>, sqlx::Error> {
     let select = match tx {
-        Tx::Sqlite(_) => "select name, lower(type) = 'blob' from pragma_table_info($1)",
-        Tx::Postgres(_) => {
+        Tx::Sqlite(..) => "select name, lower(type) = 'blob' from pragma_table_info($1)",
+        Tx::Postgres(..) => {
             "select attname::text, atttypid = 'bytea'::regtype from pg_attribute
              where attrelid = to_regclass($1) and attnum > 0 and not attisdropped order by attnum"
         }

@@ -2,6 +2,8 @@
 //!
 //! A dialect is one folder and one arm of the match in [`dialect`].
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use rand_chacha::ChaCha12Rng;
 use serde_json::Value;
@@ -73,7 +75,7 @@ pub trait Dialect: Sync {
     }
 
     /// What the body needs of the subscribers that the event goes to; JSON text.
-    fn at_publish(&self, _subscribers: &[&Subscriber], _next_try: DateTime<Utc>) -> Option<String> {
+    fn at_publish(&self, _subscribers: &[&Arc<Subscriber>], _next_try: DateTime<Utc>) -> Option<String> {
         None
     }
 

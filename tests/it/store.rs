@@ -434,3 +434,21 @@ async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
         assert!(!error.contains("word"), "{error}");
     }
 }
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn the_log_of_sqlite_is_copied_and_has_as_many_blocks_again_set_aside() {
+    use std::os::unix::fs::MetadataExt;
+
+    let database = Database::sqlite();
+    let store = open(&database).await;
+    store.insert_subscriber(&subscriber(1)).await.expect("stored");
+    let file = database.url.strip_prefix("sqlite:").expect("a file").to_owned();
+    let size = |file: &str| std::fs::metadata(file).expect("it is there").len();
+    let before = size(&file);
+    store.tidy().await.expect("tidied");
+    assert!(size(&file) > before, "nothing was copied into {before} bytes");
+    let log = std::fs::metadata(format!("{file}-wal")).expect("it is there");
+    assert!(log.blocks() * 512 >= 2 * log.len(), "{} blocks for {} bytes", log.blocks(), log.len());
+    store.close().await;
+}

@@ -1,5 +1,7 @@
 //! Subscribers: making, reading, changing and deleting them.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -140,6 +142,25 @@ on_both_databases! {
         let scheme = scanhook::vendors::dialect(scanhook::event::Vendor::Hostedscan).scheme().expect("it signs");
         let got = &after.got()[0];
         assert_eq!(scheme.verify(&scanhook::subscriber::Secret::new("new"), &got.headers, &got.body), Ok(()));
+    }
+
+    async fn what_another_process_changes_counts_for_attempts_more_than_ten_milliseconds_after_publish(database) {
+        let (service, other) = (Service::start(database).await, Service::start(database).await);
+        let (before, after) = (Receiver::answering([200]).await, Receiver::answering([200]).await);
+        let (id, _) = service.subscribe(&before.url).await;
+        let publish_and_change = async |later: Duration| {
+            service.publish("a.b").await;
+            let change = async |url: &str| {
+                other.patch(&format!("/api/v1/subscribers/{id}"), json!({"url": url})).await.expect(200);
+            };
+            change(&after.url).await;
+            service.clock.advance(later);
+            assert_eq!(service.dispatch().await, 1);
+            change(&before.url).await;
+            (before.count(), after.count())
+        };
+        assert_eq!(publish_and_change(Duration::from_millis(10)).await, (1, 0));
+        assert_eq!(publish_and_change(Duration::from_millis(11)).await, (1, 1));
     }
 
     async fn a_410_stops_what_is_in_hand(database) {

@@ -6,7 +6,7 @@
 //! Assumed: `webhooks` is in the body, and shows the deliveries as they were at publish; its ids are
 //! the registrations'; POST of `application/json`; a first wait of a minute that doubles.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
 use rand_chacha::ChaCha12Rng;
@@ -106,8 +106,8 @@ impl Dialect for Probely {
         Some(ids::random_id(rng))
     }
 
-    fn at_publish(&self, subscribers: &[&Subscriber], next_try: DateTime<Utc>) -> Option<String> {
-        let webhook = |subscriber: &&Subscriber| {
+    fn at_publish(&self, subscribers: &[&Arc<Subscriber>], next_try: DateTime<Utc>) -> Option<String> {
+        let webhook = |subscriber: &&Arc<Subscriber>| {
             json!({
                 "id": subscriber.vendor_id, "api_version": API_VERSION, "status": Status::Scheduled,
                 "next_try": format_time(next_try), "retries": 0,
