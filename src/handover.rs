@@ -31,11 +31,11 @@ pub struct InHand {
     pub made: Option<oneshot::Sender<AttemptMade>>,
 }
 
-/// A moment at which what is known was so, or just before it.
+/// When, at the earliest, what is known was so.
 #[derive(Debug, Clone, Copy)]
 pub struct AsOf {
     pub at: DateTime<Utc>,
-    /// The store's count of changes by this process.
+    /// The store's count of changes by this process, as long as there are no more.
     pub changes: u64,
 }
 

@@ -57,8 +57,8 @@ pub struct Dispatcher {
     claims_at: Arc<AtomicI64>,
 }
 
-/// How long a subscriber counts as publish knew it. What another process changes meanwhile comes too late
-/// for the attempt, as it does for one that is under way; what this process changes does not.
+/// How long what publish knew of a subscriber is used as it is. What another process changes meanwhile
+/// comes too late for the attempt, as it does for one that is under way; what this process changes does not.
 const KNOWN_FOR: TimeDelta = TimeDelta::milliseconds(10);
 
 /// A subscriber as it is now, if its row is there and can be read.
@@ -354,8 +354,11 @@ impl Dispatcher {
             self.handover.wake();
             return None;
         }
-        let is_so = |as_of: AsOf| self.store.changes() == as_of.changes && self.clock.now() - as_of.at <= KNOWN_FOR;
-        if let Some((subscriber, _)) = known.filter(|(_, as_of)| is_so(*as_of)) {
+        let still_holds = |as_of: AsOf| {
+            let age = self.clock.now() - as_of.at;
+            self.store.changes() == as_of.changes && (TimeDelta::zero()..=KNOWN_FOR).contains(&age)
+        };
+        if let Some((subscriber, _)) = known.filter(|(_, as_of)| still_holds(*as_of)) {
             return Some((lease, subscriber));
         }
         let subscriber = match self.subscribers.submit(claimed.subscriber_id).await {

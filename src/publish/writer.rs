@@ -108,21 +108,21 @@ impl Writer {
             let Ready { event, warnings, .. } = ready;
             let of_account = by_account.get(&event.account_id).map(Vec::as_slice).unwrap_or_default();
             // By a clock of its own nothing is due before that is moved.
-            let handed_over_by = own_clock.is_none().then_some(as_of);
-            let (publication, in_hand) = self.publication(event, deliver_at, of_account, handed_over_by);
+            let as_of = own_clock.is_none().then_some(as_of);
+            let (publication, in_hand) = self.publication(event, deliver_at, of_account, as_of);
             (publication, (in_hand, warnings))
         };
         batch.iter().map(plan_one).unzip()
     }
 
-    /// One event with its deliveries, leased where they are due `now` and there is a place in hand;
-    /// without a `now` none is. `now` is also when the subscribers are as they are given.
+    /// One event with its deliveries, leased where they are due and there is a place in hand; without
+    /// `as_of`, which says when the subscribers were so, none is.
     fn publication(
         &self,
         mut event: Event,
         deliver_at: DateTime<Utc>,
         subscribers: &[&Arc<Subscriber>],
-        now: Option<AsOf>,
+        as_of: Option<AsOf>,
     ) -> (Publication, Vec<InHand>) {
         let wanting: Vec<&Arc<Subscriber>> = fan_out(&event, subscribers).collect();
         event.at_publish = dialect(event.vendor).at_publish(&wanting, deliver_at);
@@ -132,11 +132,12 @@ impl Writer {
         for (index, subscriber) in wanting.into_iter().enumerate() {
             let key = format!("{}/{}", event.id, subscriber.id);
             let id = DeliveryId::generate(event.created_at, index as u64, &mut self.chance.stream("delivery", key));
-            let due_now = now.filter(|now| deliver_at <= now.at);
-            let leased = due_now
-                .and_then(|now| Some((self.handover.try_place(subscriber.id)?, self.handover.new_lease(now.at), now)));
+            let due_now = as_of.filter(|as_of| deliver_at <= as_of.at);
+            let leased = due_now.and_then(|as_of| {
+                Some((self.handover.try_place(subscriber.id)?, self.handover.new_lease(as_of.at), as_of))
+            });
             let lease = leased.as_ref().map(|(_, lease, _)| *lease);
-            if let Some((place, (lease, lease_until), now)) = leased {
+            if let Some((place, (lease, lease_until), as_of)) = leased {
                 let claimed = Claimed {
                     due_at: deliver_at,
                     id,
@@ -149,9 +150,9 @@ impl Writer {
                     subscriber_id: subscriber.id,
                     options: subscriber.options.clone(),
                 };
-                handed_over.push(InHand { claimed, place, known: Some((Arc::clone(subscriber), now)), made: None });
+                handed_over.push(InHand { claimed, place, known: Some((Arc::clone(subscriber), as_of)), made: None });
             }
-            let (subscriber_id, options, is_manual) = (subscriber.id, subscriber.options.clone(), now.is_none());
+            let (subscriber_id, options, is_manual) = (subscriber.id, subscriber.options.clone(), as_of.is_none());
             deliveries.push(NewDelivery { id, subscriber_id, next_try: deliver_at, options, lease, is_manual });
         }
         (Publication { event, deliveries }, handed_over)

@@ -10,7 +10,7 @@ use super::bind::{ATTEMPT_COLUMNS, MADE_COLUMNS, MOVE_ON, bind_attempt, bind_mad
 use super::events::Row as EventRow;
 use super::{
     Error, Pools, ROWS_AT_ONCE, Store, Tx, event_columns, in_list, json, micros, padded, read, runs, time, undecodable,
-    within, word, write, write_one,
+    within, word, write_deliveries,
 };
 use crate::delivery::{Attempt, Claimed, Next, Status, attempts_made};
 use crate::event::Event;
@@ -83,7 +83,7 @@ impl Store {
         self.in_time(async {
             // Other processes claim at the same time.
             let lock = self.pools.and_hold(" for update skip locked");
-            let rows = write_one!(self, |db| {
+            let rows = write_deliveries!(self, |tx| {
                 let mut claim = QueryBuilder::<Db>::new("update delivery set lease_holder = ");
                 claim.push_bind(lease).push(", due_at = ").push_bind(micros(lease_until));
                 claim.push(" where id in (select id from delivery where due_at <= ").push_bind(micros(now));
@@ -100,7 +100,7 @@ impl Store {
                 claim.push(
                     ") returning id, event_id, subscriber_id, status, retries, schedule_start, next_try, options",
                 );
-                claim.build_query_as::<ClaimedRow>().fetch_all(db).await?
+                claim.build_query_as::<ClaimedRow>().fetch_all(&mut *tx).await?
             });
             self.complete(rows, lease, lease_until).await
         })
@@ -195,7 +195,7 @@ impl Store {
                 };
             }
             let mut tx = self.begin().await?;
-            self.hold_subscribers(&mut tx, records).await?;
+            hold_subscribers(&mut tx, records).await?;
             let ours = move_on(&mut tx, records).await?;
             let recorded: Vec<&Record> = records.iter().filter(|record| ours.contains(&record.delivery_id)).collect();
             insert_attempts(&mut tx, &recorded).await?;
@@ -213,26 +213,6 @@ impl Store {
         .await
     }
 
-    /// Keeps the subscribers of these records as they are until the transaction ends.
-    async fn hold_subscribers(&self, tx: &mut Tx, records: &[Record]) -> Result<(), sqlx::Error> {
-        // Taking the stronger lock later, from a weaker one, could meet another process doing so.
-        let changes = records.iter().any(|record| record.effect.is_some());
-        let lock = self.pools.and_hold(if changes { " for update" } else { " for share" });
-        if lock.is_empty() {
-            return Ok(());
-        }
-        within!(tx, |db| {
-            let mut hold = QueryBuilder::<Db>::new("select id from subscriber where id in (");
-            let mut ids = hold.separated(", ");
-            for id in in_list(records.iter().map(|record| record.subscriber_id)) {
-                ids.push_bind(id);
-            }
-            hold.push(") order by id").push(lock);
-            hold.build().execute(db).await?;
-        });
-        Ok(())
-    }
-
     /// Lengthens leases that are still held. The answer names those that were.
     pub async fn renew_leases(
         &self,
@@ -240,7 +220,7 @@ impl Store {
         until: DateTime<Utc>,
     ) -> Result<HashSet<DeliveryId>, Error> {
         self.in_time(async {
-            Ok(write!(self, |tx| {
+            Ok(write_deliveries!(self, |tx| {
                 let mut renewed = HashSet::new();
                 for run in runs(held) {
                     let mut update = QueryBuilder::<Db>::new("with held (id, lease) as (");
@@ -265,7 +245,7 @@ impl Store {
             if claimed.is_empty() {
                 return Ok(());
             }
-            write!(self, |tx| {
+            write_deliveries!(self, |tx| {
                 for run in runs(claimed) {
                     let mut update = QueryBuilder::<Db>::new("with held (id, lease) as (");
                     update.push_values(run, |mut row, claimed| {
@@ -284,6 +264,17 @@ impl Store {
         })
         .await
     }
+}
+
+/// Keeps the subscribers of these records as they are until the transaction ends. On SQLite nobody else
+/// writes meanwhile.
+async fn hold_subscribers(tx: &mut Tx, records: &[Record]) -> Result<(), sqlx::Error> {
+    if let Tx::Postgres(tx, _) = tx {
+        let ids = in_list(records.iter().map(|record| record.subscriber_id));
+        let hold = sqlx::query("select id from subscriber where id = any($1) order by id for update");
+        hold.bind(ids).execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 /// Moves on those deliveries that are still leased to their record's claim: which those are.

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::claims::ClaimedRow;
-use super::{Error, Store, micros, read, time, within, write};
+use super::{Error, Store, micros, read, time, within, write, write_deliveries};
 use crate::delivery::Claimed;
 use crate::id::AccountId;
 use crate::world::Timer;
@@ -127,7 +127,7 @@ impl Store {
     ) -> Result<Vec<Claimed>, Error> {
         let lock = self.pools.and_hold(" for update skip locked");
         self.in_time(async {
-            let rows = write!(self, |tx| {
+            let rows = write_deliveries!(self, |tx| {
                 let mut claim = QueryBuilder::<Db>::new("update delivery set lease_holder = ");
                 claim.push_bind(lease).push(", due_at = ").push_bind(micros(lease_until));
                 claim.push(" where id in (select id from delivery where account_id = ").push_bind(account_id);

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 
 use super::lists::ListedRow;
-use super::{Error, ListedDelivery, Store, json, micros, read, time, undecodable, word, write};
+use super::{Error, ListedDelivery, Store, json, micros, read, time, undecodable, word, write_deliveries};
 use crate::delivery::{Attempt, Outcome, Response};
 use crate::event::Event;
 use crate::id::{AccountId, DeliveryId};
@@ -90,7 +90,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Redelivered, Error> {
         let lock = self.pools.and_hold(" for share of subscriber");
-        let found = write!(self, |tx| {
+        let found = write_deliveries!(self, |tx| {
             let mut select = QueryBuilder::<Db>::new(
                 "select lease_holder is not null, enabled
                  from delivery join subscriber on subscriber.id = subscriber_id

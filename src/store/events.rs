@@ -46,7 +46,7 @@ pub struct Tenants {
     pub subscribers: Vec<Arc<Subscriber>>,
     /// Where the clocks stand of those accounts that have one of their own.
     pub clocks: HashMap<AccountId, DateTime<Utc>>,
-    /// [`Store::changes`] before this was known.
+    /// What [`Store::changes`] is as long as this process changes none of it.
     pub changes: u64,
 }
 
@@ -150,7 +150,8 @@ impl Store {
     /// What goes `along` is stored before them, or none of it all is: [`Error::WorldChanged`] if
     /// somebody else was first, [`Error::AccountGone`] if an account of it was deleted.
     /// `accounts` has the account of each event. `plan` is given what is known of these accounts, and
-    /// says what to store; the answer has its second part as it is. It may be asked again, if another process changes something first.
+    /// says what to store; the answer has its second part as it is. It may be asked again, if another
+    /// process changes something first.
     /// An event whose idempotency key is known, from before or from earlier in the same call,
     /// stores nothing.
     pub async fn insert_events<T: Send>(
@@ -199,7 +200,8 @@ impl Store {
         along: Option<&Along>,
         plan: &mut (impl FnMut(Tenants) -> (Vec<Publication>, T) + Send),
     ) -> Result<Written<T>, Error> {
-        let changes = self.changes();
+        // This transaction counts itself, once.
+        let changes = self.changes() + 1;
         let mut tx = self.begin().await?;
         let held = self.hold_accounts(&mut tx, accounts, along).await?;
         if let Some(along) = along {

@@ -57,7 +57,7 @@ impl Accounts {
         versions.all(|version| version == first).then_some(first)
     }
 
-    /// What is to be known to plan; `changes` were made before.
+    /// What a plan is made from, as long as the count of `changes` is this.
     pub(super) fn tenants(&self, changes: u64) -> Tenants {
         let mut subscribers: Vec<Arc<Subscriber>> =
             self.0.values().flat_map(|known| &known.subscribers).cloned().collect();
@@ -109,18 +109,20 @@ impl FromIterator<(AccountId, Known)> for Accounts {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     accounts: Mutex<Accounts>,
+    /// See [`Store::changes`].
     changes: AtomicU64,
 }
 
 impl Store {
-    /// How many changes this process has made to anything but events and attempts.
+    /// How many transactions of this process have ended that may have changed an account or a subscriber.
     pub fn changes(&self) -> u64 {
         self.memory.changes.load(Ordering::Acquire)
     }
 }
 
-/// A transaction that may change something. It counts when this is dropped: after the commit, also one
-/// that nobody waits for any more.
+/// A transaction that may change an account or a subscriber. It counts when this is dropped: after the
+/// commit or, given up in its midst, before that takes effect. Then publish waits behind it all the same,
+/// for the row's lock or for SQLite's writer, and learns what it changed.
 pub(super) struct Change(Arc<Memory>);
 
 impl Change {

@@ -1,7 +1,7 @@
 //! All SQL, for both databases. No vendor, no HTTP, no clock: time comes in as an argument.
 //!
-//! One SQL text serves both databases where it can. `read!` and `write!` compile a body once
-//! against each driver; inside it `Db` is the driver. Where a statement must differ, a `match`
+//! One SQL text serves both databases where it can. `read!`, `write!` and `write_deliveries!` compile a
+//! body once against each driver; inside it `Db` is the driver. Where a statement must differ, a `match`
 //! on the pools shows it.
 
 use std::sync::Arc;
@@ -154,41 +154,34 @@ macro_rules! read {
     };
 }
 
-/// Runs a body that is one statement which writes, on either database, and is its own transaction. Not
-/// for what changes an account or a subscriber: publish and dispatch would not know of it.
-macro_rules! write_one {
-    ($store:expr, |$db:ident| $body:expr) => {
-        match &$store.pools {
-            $crate::store::Pools::Sqlite { write: $db, .. } => {
-                type Db = sqlx::Sqlite;
-                $body
-            }
-            $crate::store::Pools::Postgres($db) => {
-                type Db = sqlx::Postgres;
-                $body
-            }
-        }
-    };
-}
-
 /// Runs a body in a transaction of either database, and commits. `?` inside rolls back.
 macro_rules! write {
+    ($store:expr, |$tx:ident| $body:block) => {{
+        // Counts when this block is left.
+        let _change = $crate::store::known::Change::begin(&$store.memory);
+        $crate::store::write_deliveries!($store, $store.memory.forget_all(), |$tx| $body)
+    }};
+}
+
+/// As [`write!`], for what changes no account and no subscriber: what is known of those still holds.
+macro_rules! write_deliveries {
     ($store:expr, |$tx:ident| $body:block) => {
+        $crate::store::write_deliveries!($store, (), |$tx| $body)
+    };
+    ($store:expr, $once_begun:expr, |$tx:ident| $body:block) => {
         match &$store.pools {
             $crate::store::Pools::Sqlite { write, .. } => {
                 type Db = sqlx::Sqlite;
-                let _change = $crate::store::known::Change::begin(&$store.memory);
                 // Taking the write lock at once avoids a deadlock with another process's writer.
                 let mut $tx: sqlx::Transaction<'_, Db> = write.begin_with("begin immediate").await?;
                 // Nobody has written meanwhile, nor will before this ends.
-                $store.memory.forget_all();
+                $once_begun;
                 let value = $body;
                 $tx.commit().await?;
                 value
             }
             $crate::store::Pools::Postgres(pool) => {
                 type Db = sqlx::Postgres;
-                let _change = $crate::store::known::Change::begin(&$store.memory);
                 let mut $tx: sqlx::Transaction<'_, Db> = pool.begin().await?;
                 let value = $body;
                 $tx.commit().await?;
@@ -249,7 +242,7 @@ macro_rules! subscriber_columns {
     };
 }
 
-use {event_columns, read, subscriber_columns, within, write, write_one};
+use {event_columns, read, subscriber_columns, within, write, write_deliveries};
 
 impl Store {
     /// Gives work up that the database does not answer in time: a connection may fall silent without

@@ -74,8 +74,8 @@ impl Store {
         Ok(records.iter().map(ours).collect())
     }
 
-    /// Stores events and their deliveries; none if another process has written since `plan` was told what
-    /// is known.
+    /// Stores events and their deliveries; none if there are none, or if another process has written since
+    /// `plan` was told what is known.
     pub(super) async fn insert_in_one_go<T: Send>(
         &self,
         write: &SqlitePool,

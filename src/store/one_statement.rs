@@ -94,6 +94,7 @@ impl Store {
         let mut connection = pool.acquire().await?;
         // What is remembered may be old; what was just read hardly ever is.
         for remembered in [self.memory.get(&accounts), None] {
+            // What is remembered from before this count does not pass the guard, if it has changed.
             let changes = self.changes();
             let known = match remembered {
                 Some(known) => known,

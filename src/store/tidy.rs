@@ -22,35 +22,48 @@ impl Store {
 
 #[cfg(target_os = "linux")]
 mod room {
-    use std::ffi::OsString;
+    use std::fs::{File, canonicalize};
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
-    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
     use tracing::debug;
 
-    /// From this length on SQLite itself starts the log anew, and its blocks are used again.
-    const LONGEST: u64 = 64 << 20;
+    /// How much is set aside at most. A log that is longer has mostly been so before, and its blocks are
+    /// used again: SQLite copies from about this length on with whatever is committed.
+    const MOST: u64 = 64 << 20;
+    /// How many times as much must be free: no disk is filled for this.
+    const SPARED: u64 = 16;
 
     /// Has the file system set blocks aside for a database's log to grow into, as many again as it has.
     ///
     /// Copying begins with a sync of the log, for which ext4 finds each new block a place; a commit that
     /// comes to a new block waits for all of that. One that comes to a block set aside does not.
     pub(super) async fn make(database: &Path) {
-        let mut log = OsString::from(database);
-        log.push("-wal");
-        let made = tokio::task::spawn_blocking(move || {
-            let log = std::fs::File::options().write(true).open(log)?;
-            let length = log.metadata()?.len();
-            if length < LONGEST {
-                fallocate(&log, FallocateFlags::KEEP_SIZE, 0, (2 * length).min(LONGEST))?;
-            }
-            std::io::Result::Ok(())
-        });
+        let database = database.to_owned();
+        let made = tokio::task::spawn_blocking(move || set_aside(&database));
         match made.await {
             Ok(Ok(())) => (),
-            // Not every file system can, and a disk may be full: commits wait, as they did.
+            // Not every file system can: commits wait, as they did.
             Ok(Err(failure)) => debug!("no room was set aside for the log: {failure}"),
             Err(stopped) => debug!("no room was set aside for the log: {stopped}"),
         }
+    }
+
+    /// SQLite holds no lock on its log, which to close the file would release.
+    fn set_aside(database: &Path) -> std::io::Result<()> {
+        let mut log = canonicalize(database)?.into_os_string();
+        log.push("-wal");
+        let log = File::options().write(true).open(log)?;
+        let there = log.metadata()?;
+        let (length, wanted) = (there.len(), (2 * there.len()).min(MOST));
+        if length >= wanted || there.blocks() * 512 >= wanted {
+            return Ok(());
+        }
+        let disk = fstatvfs(&log)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) / SPARED >= wanted {
+            fallocate(&log, FallocateFlags::KEEP_SIZE, length, wanted - length)?;
+        }
+        Ok(())
     }
 }

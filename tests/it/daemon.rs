@@ -106,13 +106,11 @@ async fn count(database: &Database, status: Status) -> usize {
     count
 }
 
-/// How many deliveries are leased, read past the daemon.
-async fn in_flight(database: &Database) -> usize {
-    let store = Store::open(&test_config(database).database).await.expect("the store opens");
+/// How many deliveries are leased.
+async fn in_flight(store: &Store) -> usize {
     let now = scanhook::clock::Clock::Real.now();
     let present = Present::Machine { now, leased_until: now + std::time::Duration::from_secs(3_600) };
     let owed = store.owed(AccountId::DEFAULT, present, 10_000).await.expect("a list").deliveries;
-    store.close().await;
     owed.iter().filter(|delivery| delivery.in_flight).count()
 }
 
@@ -183,8 +181,10 @@ on_both_databases! {
         receiver.wait_for(10).await;
         daemon.terminate();
         // Until the rest is given back, what is answered makes room for more.
-        let given_back = async { while in_flight(database).await > 10 {} };
+        let store = Store::open(&test_config(database).database).await.expect("the store opens");
+        let given_back = async { while in_flight(&store).await > 10 {} };
         tokio::time::timeout(PATIENCE, given_back).await.expect("the rest is given back");
+        store.close().await;
         receiver.gate().open();
         assert_eq!(daemon.ended().await, Some(0));
         assert_eq!(receiver.count(), 10);

@@ -145,22 +145,17 @@ on_both_databases! {
     }
 
     async fn what_another_process_changes_counts_for_attempts_more_than_ten_milliseconds_after_publish(database) {
-        let (service, other) = (Service::start(database).await, Service::start(database).await);
-        let (before, after) = (Receiver::answering([200]).await, Receiver::answering([200]).await);
-        let (id, _) = service.subscribe(&before.url).await;
-        let publish_and_change = async |later: Duration| {
+        for (later, counts) in [(10, (1, 0)), (11, (0, 1))] {
+            let (service, other) = (Service::start(database).await, Service::start(database).await);
+            let (before, after) = (Receiver::answering([200]).await, Receiver::answering([200]).await);
+            let (id, _) = service.subscribe(&before.url).await;
             service.publish("a.b").await;
-            let change = async |url: &str| {
-                other.patch(&format!("/api/v1/subscribers/{id}"), json!({"url": url})).await.expect(200);
-            };
-            change(&after.url).await;
-            service.clock.advance(later);
+            other.patch(&format!("/api/v1/subscribers/{id}"), json!({"url": after.url})).await.expect(200);
+            service.clock.advance(Duration::from_millis(later));
             assert_eq!(service.dispatch().await, 1);
-            change(&before.url).await;
-            (before.count(), after.count())
-        };
-        assert_eq!(publish_and_change(Duration::from_millis(10)).await, (1, 0));
-        assert_eq!(publish_and_change(Duration::from_millis(11)).await, (1, 1));
+            assert_eq!((before.count(), after.count()), counts, "{later} ms later");
+            service.delete(&format!("/api/v1/subscribers/{id}")).await.expect(204);
+        }
     }
 
     async fn a_410_stops_what_is_in_hand(database) {
