@@ -29,8 +29,8 @@ mod room {
     use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
     use tracing::debug;
 
-    /// How much is set aside at most. A log that is longer has mostly been so before, and its blocks are
-    /// used again: SQLite copies from about this length on with whatever is committed.
+    /// How much is set aside at most. At about this length each commit makes SQLite copy the log, so that it
+    /// soon begins anew, in the same blocks.
     const MOST: u64 = 64 << 20;
     /// How many times as much must be free: no disk is filled for this.
     const SPARED: u64 = 16;
