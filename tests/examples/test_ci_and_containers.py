@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -33,9 +33,10 @@ def start(tmp_path):
     """Starts programs that end with the test."""
     started = []
 
-    def start(command, **environment):
+    def start(command, stdout=None, **environment):
         log = open(tmp_path / f"{len(started)}.log", "wb")
-        started.append(subprocess.Popen(command, env={**CLEAN, **environment}, stdout=log, stderr=log, cwd=tmp_path))
+        environment = {**CLEAN, **environment}
+        started.append(subprocess.Popen(command, env=environment, stdout=stdout or log, stderr=log, cwd=tmp_path))
         log.close()
         return started[-1]
 
@@ -51,12 +52,14 @@ def serve(start, tmp_path):
 
     def serve(arguments, **environment):
         ready = tmp_path / "ready.json"
-        daemon = start([SCANHOOK, *arguments, "--ready-file", str(ready)], **environment)
-        give_up_at = time.monotonic() + PATIENCE
-        while not ready.exists():
-            logs = "\n".join(log.read_text() for log in tmp_path.glob("*.log"))
-            assert daemon.poll() is None and time.monotonic() < give_up_at, logs
-            time.sleep(0.02)
+        command = [SCANHOOK, *arguments, "--ready-file", str(ready)]
+        daemon = start(command, stdout=subprocess.PIPE, **environment)
+        too_late = threading.Timer(PATIENCE, daemon.kill)
+        too_late.start()
+        # It says where it listens once the file is there; one that ends closes the pipe.
+        daemon.stdout.readline()
+        too_late.cancel()
+        assert ready.exists(), "\n".join(log.read_text() for log in tmp_path.glob("*.log"))
         return json.loads(ready.read_text())
 
     return serve

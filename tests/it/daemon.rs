@@ -292,7 +292,8 @@ async fn a_change_whose_client_hangs_up_in_its_midst_is_carried_out() {
         assert!(client.await.is_err());
         daemon.http.get(format!("{}/api/v1/event-types", daemon.url)).send().await.expect("the daemon answers");
         holder.execute("commit").await.expect("unlocked");
-        // Before the next lock: a waiter may let go of what it got to plan anew, and would be taken for the next change.
+        // Before the next lock: a waiter may let go of what it got to plan anew, and would be taken for
+        // the next change.
         let count = "select count(*) from subscriber";
         let is_there = async {
             while sqlx::query_scalar::<_, i64>(count).fetch_one(&mut watcher).await.expect("a count") <= round {}
